@@ -1,7 +1,8 @@
 """One way in for everything that happens to a payment after its intent: results, reversals, clearing, recovery.
 
 A batch costs one round trip for the locks and one each for payments, usage, ledger, reversals and events, whatever
-its size. Must run inside a transaction; takes payment locks, then usage locks, both in key order.
+its size. Must run inside a transaction; takes payment locks, then those of their follow-ups, then usage locks; payments and usage
+in key order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ async def apply_changes(
         changes: in their order; several may concern one payment.
         now: when they happened.
         known: payments as this process wrote them last; saves reading those that nobody has changed since.
-        locked: all of the payments, which the caller has locked and read in this transaction.
+        locked: all of the payments, which the caller has locked and read in this transaction; others may be there, too.
     """
     if locked is None:
         locked = await uow.payments.lock(list({c.key for c in changes}), known=known)

@@ -245,8 +245,10 @@ class FollowUpService:
         async with self._store.transaction() as uow:
             queue = self._kind.queue(uow)
             codes = {key: code for key, (code, _) in changes.items()}
+            # Payments first, as whoever else settles one locks it: else the two could wait for each other.
+            locked = await uow.payments.lock(sorted(changes)) if changes else {}
             closed = await queue.close(codes, owner=self._worker, now=now)
-            applied = await apply_changes(uow, [changes[key][1] for key in sorted(closed)], now=now)
+            applied = await apply_changes(uow, [changes[key][1] for key in sorted(closed)], now=now, locked=locked)
             await self._give_back(queue, [(f, o.code) for f, o in ended if o.change is None], now)
             return applied
 

@@ -6,7 +6,7 @@ declined is undone; everything else changes nothing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ from gateway.network.exchange import UnmatchedAnswer
 from gateway.network.matching import MatchBy, answers_to
 from gateway.network.response_codes import STANDARD, ResponseCodes
 from gateway.payments.rules.lifecycle import PaymentEventKind
-from gateway.payments.rules.payment import Change, Payment
+from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.store import PaymentChangeUnit
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_settled
@@ -105,9 +105,10 @@ class LateAnswerService:
                 self._network_id, sorted({u.answer.rrn for u in batch if u.answer.rrn is not None})
             )
             named = [(u, keys.get(u.answer.rrn or "")) for u in batch]
-            payments = await uow.payments.find(sorted({k for _, k in named if k is not None}))
+            # Locked before their inquiries are looked for: one may be about to begin.
+            payments = await uow.payments.lock(sorted({k for _, k in named if k is not None}))
             financial = [(u, payments[k]) for u, k in named if k and k in payments and self._answers(u, payments[k])]
-            applied = await self._apply(uow, financial, now)
+            applied = await self._apply(uow, financial, payments, now)
             outcomes = {
                 **{p.key: "ignored" for _, p in financial},
                 **{p.key: p.state.value for p in applied.changed},
@@ -118,7 +119,11 @@ class LateAnswerService:
         return applied, late
 
     async def _apply(
-        self, uow: PaymentChangeUnit, answers: Sequence[tuple[UnmatchedAnswer, Payment]], now: datetime
+        self,
+        uow: PaymentChangeUnit,
+        answers: Sequence[tuple[UnmatchedAnswer, Payment]],
+        locked: Mapping[PaymentKey, Payment],
+        now: datetime,
     ) -> Applied:
         """Turn each into the payment's event; one that is clear takes an open inquiry's place."""
         clear = {
@@ -134,7 +139,7 @@ class LateAnswerService:
             if verdict.event in (PaymentEventKind.INQUIRY_APPROVED, PaymentEventKind.INQUIRY_DECLINED):
                 closed.discard(payment.key)
             changes.append(verdict.change_of(payment.key))
-        return await apply_changes(uow, changes, now=now)
+        return await apply_changes(uow, changes, now=now, locked=locked)
 
     def _answers(self, unmatched: UnmatchedAnswer, payment: Payment) -> bool:
         """True if it answers the very 0200 that the payment was sent with, as the network's answers are matched."""

@@ -135,14 +135,14 @@ async def test_an_answer_with_another_amount_is_an_incident_and_reversed() -> No
 
 async def test_who_lost_the_lease_settles_nothing() -> None:
     rig = await unknown(LOST)
-    rig.faults.hold("inquiries.close", visit=1)
+    rig.faults.hold("payments.lock", visit=1)
     slow = asyncio.create_task(rig.new_inquiries("slow").work())
-    await rig.faults.reached("inquiries.close")
+    await rig.faults.reached("payments.lock")
     rig.clock.advance(61)
     rig.network.script = lambda _: Behaviour(alter=lambda a: replace(a, response_code="25"))
     assert await rig.new_inquiries("w2").work() == 1
     assert len(rig.database.reversals.rows) == 1
-    rig.faults.open("inquiries.close")
+    rig.faults.open("payments.lock")
     await slow
     # The slow one had learnt of an approval; the reversal is on its way.
     assert rig.states() == {"order-1": "unknown"}

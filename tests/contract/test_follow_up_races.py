@@ -1,0 +1,97 @@
+"""What settles a payment, and what is asked or undone about it, that meet: on the fakes and on PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.app.unit import GatewayUnit
+from gateway.database.unit import Store
+from gateway.network.exchange import Answered, UnmatchedAnswer
+from gateway.payments.rules.lifecycle import PaymentEventKind
+from gateway.payments.rules.payment import Change, Payment
+from gateway.payments.transitions import apply_changes
+from gateway.payments.unknown.verdicts import UnknownPolicy
+from gateway.proving.memory import Behaviour
+from schemas.primitives import NetworkId
+from tests.contract.conftest import Backend
+from tests.support.builders import NETWORK, dispatched_record, later, numbered_order
+from tests.support.domain_samples import consent, merchant
+from tests.support.rig import Rig
+
+
+class Counted:
+    """A store that counts the transactions that were begun."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.reading = store.reading
+        self.begun = 0
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[GatewayUnit]:
+        self.begun += 1
+        async with self._store.transaction() as uow:
+            yield uow
+
+
+async def a_rig(backend: Backend, store: Store) -> Rig:
+    """With order 1 in flight."""
+    await backend.put_consents(consent())
+    await backend.put_merchants(merchant())
+    rig = Rig(lambda _: Behaviour())
+    rig.store = store  # type: ignore[assignment]
+    await rig.new_execution().take([dispatched_record(numbered_order(1))])
+    await rig.network.wait_idle()
+    return rig
+
+
+async def the_payment(backend: Backend) -> Payment:
+    order = numbered_order(1)
+    async with backend.store.reading() as uow:
+        return (await uow.payments.find([(order.partner_id, order.payment_id)]))[order.partner_id, order.payment_id]
+
+
+def approval(payment: Payment) -> UnmatchedAnswer:
+    trace = payment.trace
+    assert trace is not None
+    answer = Answered("00", "654321", payment.amount_minor, "410", trace.rrn)
+    at = f"{trace.transmitted_at:%m%d%H%M%S}"
+    return UnmatchedAnswer(NetworkId(NETWORK), "0210", trace.terminal_id, trace.stan, at, answer)
+
+
+async def test_a_reversal_that_is_confirmed_waits_for_a_late_approval_and_holds_nothing_of_it(backend: Backend) -> None:
+    counted = Counted(backend.store)
+    rig = await a_rig(backend, counted)
+    payment = await the_payment(backend)
+    async with backend.store.transaction() as uow:
+        await apply_changes(uow, [Change(payment.key, PaymentEventKind.UNANSWERED)], now=later(1))
+    rig.clock.advance(2)
+    reversals, begun = rig.new_reversals("worker-1"), counted.begun
+    async with backend.store.transaction() as uow:
+        await uow.payments.lock([payment.key])
+        reversing = asyncio.create_task(reversals.work())
+        await backend.until_blocked(reversing)
+        await apply_changes(uow, [Change(payment.key, PaymentEventKind.APPROVED)], now=rig.clock.now())
+    assert await reversing == 1
+    # One to claim, one to write: neither of the two was undone for the other.
+    assert counted.begun - begun == 2
+    # It was confirmed before it was booked, perhaps: it is undone once more.
+    assert (await the_payment(backend)).state.value == "unknown"
+    assert await reversals.work() == 1
+    assert (await the_payment(backend)).state.value == "reversed"
+
+
+async def test_an_approval_that_comes_as_its_payment_becomes_unknown_is_what_is_asked_for(backend: Backend) -> None:
+    rig = await a_rig(backend, backend.store)
+    payment = await the_payment(backend)
+    late = rig.new_late_answers(policy=UnknownPolicy.INQUIRE)
+    late.take(approval(payment))
+    async with backend.store.transaction() as uow:
+        await apply_changes(uow, [Change(payment.key, PaymentEventKind.INQUIRY_STARTED)], now=later(1))
+        settling = asyncio.create_task(late.work())
+        await backend.until_blocked(settling)
+    await settling
+    found = await the_payment(backend)
+    assert (found.state.value, found.approval_code) == ("approved", "654321")
+    rig.clock.advance(60)
+    assert await rig.new_inquiries("worker-1").work() == 0
