@@ -1,8 +1,8 @@
 """One way in for everything that happens to a payment after its intent: results, reversals, clearing, recovery.
 
 A batch costs one round trip for the locks and one each for payments, usage, ledger, reversals and events, whatever
-its size. Must run inside a transaction; takes payment locks, then those of their follow-ups, then usage locks; payments and usage
-in key order.
+its size. Must run inside a transaction; takes the locks of payments, then those of their inquiries and reversals, then
+those of usage; payments' and usage's in key order.
 """
 
 from collections.abc import Mapping, Sequence
