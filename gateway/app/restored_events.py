@@ -15,6 +15,7 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.payments.restoring.rules import number_of
 from schemas.codec import decode
 from schemas.events import ConsentEvent, ConsentOffered, ConsentShared, EventType, OrderRefused, PaymentEvent
+from schemas.portability import PortabilityEvent
 from schemas.topics import events_topic
 
 _EVENTS: Final = events_topic("x")[:-1]
@@ -37,7 +38,7 @@ class Events:
         kept: takes what was told of payments, and places of records that were refused; None: nobody asks.
         highest: the highest payment number that was told; 0 for none.
         shared: with whom payments were shared, before what is done again.
-        offered: offers that were made, by their ids.
+        offered: offers that were made, by their ids; delivered: exports that were whole, likewise.
     """
 
     begun_ms: float | None = None
@@ -46,6 +47,7 @@ class Events:
     consents: dict[tuple[str, str], ToldConsent] = field(default_factory=dict)
     shared: set[ToldShare] = field(default_factory=set)
     offered: dict[UUID, ConsentOffered] = field(default_factory=dict)
+    delivered: dict[str, PortabilityEvent] = field(default_factory=dict)
 
     def add(self, partner_id: str, record: Record) -> None:
         """Only what is of the partner whose topic it is."""
@@ -66,7 +68,7 @@ class Events:
             self._add_data(partner_id, type_, record)
 
     def _add_data(self, partner_id: str, type_: str, record: Record) -> None:
-        """What affiliates were given or may offer under a consent."""
+        """What recipients and affiliates were given, or may offer, under a consent."""
         if type_ == EventType.CONSENT_SHARED and not self._is_again(record):
             share = decode(ConsentShared, record.value, trusted=True)
             if share.partner_id == partner_id:
@@ -75,6 +77,10 @@ class Events:
             offered = decode(ConsentOffered, record.value, trusted=True)
             if offered.partner_id == partner_id:
                 self.offered[offered.offer_id] = offered
+        elif type_ == EventType.PORTABILITY_DELIVERED:
+            delivered = decode(PortabilityEvent, record.value, trusted=True)
+            if delivered.partner_id == partner_id and delivered.export_id is not None:
+                self.delivered[delivered.export_id] = delivered
 
     def _tell(self, event: PaymentEvent, body: bytes) -> None:
         if event.rrn is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from gateway.app import restored_exports, restored_offers
 from gateway.app.clock import SystemClock
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import dispatch
@@ -17,7 +18,6 @@ from gateway.app.postgres import PostgresUnitOfWork
 from gateway.app.registries import Registries
 from gateway.app.restored_events import ToldShare, read_events
 from gateway.app.restored_kept import Kept, open_kept
-from gateway.app.restored_offers import read_offers, stand_again
 from gateway.app.restored_orders import ended_unsent
 from gateway.app.settings import Settings
 from gateway.consents.changing import ConsentCommandRefusedError, change_consent_status
@@ -36,6 +36,7 @@ from gateway.payments.dispatch import Dispatch, UntrustedRecordError
 from gateway.payments.restoring.service import Found, HandedOn, catch_up_with, find_again
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.portability.restoring import ExportsFound
 from gateway.sealing.marks import MarkProblem
 from schemas.codec import DecodeError
 from schemas.consents import ConsentStatus
@@ -159,6 +160,7 @@ class Restored:
         unplaced: payments of which what was told does not fit what is there, each with why: for people.
         shared: what partners were told to be shared since, of which it is not known here that the affiliate holds it.
         offers: that affiliates were told of since, and that stand again, with their uses.
+        exports: that were delivered since and are whole again, and those under way, whose numbers were passed.
         ended: consents that were in force here and that partners had been told had ended or been suspended.
         rejected: orders that had been rejected as they came, and stand so again.
         not_rejected: (partner, order) whose partner was told that it had ended unsent, and that does not stand so: what
@@ -174,6 +176,7 @@ class Restored:
     unplaced: dict[PaymentKey, str] = field(default_factory=dict)
     shared: list[ToldShare] = field(default_factory=list)
     offers: OffersFound = field(default_factory=OffersFound)
+    exports: ExportsFound = field(default_factory=ExportsFound)
     ended: list[tuple[str, str]] = field(default_factory=list)
     rejected: int = 0
     not_rejected: list[tuple[str, str]] = field(default_factory=list)
@@ -233,7 +236,10 @@ async def find_payments(
             await _find_again(connection, networks, kept, done)
             await _catch_up(connection, kept, done)
             done.shared = await _not_held(connection, events.shared)
-            done.offers = await stand_again(connection, await read_offers(kafka, since, events.offered))
+            offers = await restored_offers.read_offers(kafka, since, events.offered)
+            done.offers = await restored_offers.stand_again(connection, offers)
+            exports = await restored_exports.read_exports(kafka, since, events.delivered)
+            done.exports = await restored_exports.stand_again(connection, exports)
             done.rejected = await _stand_ended(connection, kafka, kept, since)
             done.not_rejected = await _not_ended(connection, kept)
     if not done.unplaced:

@@ -104,6 +104,8 @@ def payments(
                 "not_rejected": [{"partner_id": p, "order_id": o} for p, o in done.not_rejected],
                 "ended": [{"partner_id": p, "consent_id": c} for p, c in done.ended],
                 "shared": [one._asdict() for one in done.shared],
+                "exports": done.exports.whole,
+                "exports_unplaced": [{"export_id": i, "why": why} for i, why in done.exports.unplaced.items()],
                 "offers": done.offers.again,
                 "offer_uses": done.offers.uses,
                 "offers_unplaced": [{"offer_id": i, "why": why} for i, why in done.offers.unplaced.items()],
@@ -122,6 +124,9 @@ def payments(
                 f"Affiliate {share.affiliate_id} was sent payments under consent {share.consent_id} of "
                 f"{share.partner_id} that are not known here to be with it."
             )
+        say(f"{done.exports.whole:,} exports are whole again; {done.exports.attempts:,} that are open begin anew.")
+        for export_id, why in done.exports.unplaced.items():
+            say(f"Export {export_id} was delivered and does not stand: {why}.")
         say(f"{done.offers.again:,} offers stand again, and {done.offers.uses:,} uses of offers.")
         for offer_id, why in done.offers.unplaced.items():
             say(f"Offer {offer_id} does not stand as its affiliate was told: {why}.")

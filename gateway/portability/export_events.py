@@ -69,8 +69,13 @@ def whole_events(
     )
     return [
         _to_recipient(export, stored, EXPORT_COMPLETE_TYPE, f"{_id(export)}:complete", encode(complete), now),
-        event_of(told, EventType.PORTABILITY_DELIVERED, f"{_id(export)}:delivered", stored.traceparent),
+        delivered_event(export, told, stored.traceparent),
     ]
+
+
+def delivered_event(export: Export, told: PortabilityEvent, traceparent: str | None = None) -> OutboxEvent:
+    """For the partner and the disclosure log."""
+    return event_of(told, EventType.PORTABILITY_DELIVERED, f"{_id(export)}:delivered", traceparent)
 
 
 def void_events(

@@ -70,7 +70,7 @@ SELECT * FROM portability_export WHERE (partner_id, request_id, number) = ($1, $
 -- name: update_export
 UPDATE portability_export
 SET state = $4, snapshot_at = $5, receipt = $6, reason_code = $7, reason_text = $8, leased_by = $9, leased_until = $10,
-    changed_at = $11, sent_chunks = $12, sent_version = $13
+    changed_at = $11, sent_chunks = $12, sent_version = $13, attempt = $14
 WHERE (partner_id, request_id, number) = ($1, $2, $3)
 
 -- name: claim_due

@@ -141,6 +141,7 @@ class PostgresPortabilityStore:
             export.changed_at,
             export.sent_chunks,
             export.sent_version,
+            export.attempt,
         )
 
     async def claim_due(self, *, now: datetime, limit: int) -> Sequence[StoredRequest]:

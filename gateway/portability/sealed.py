@@ -8,7 +8,10 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
 
 from gateway.base.garbage_collection import collect_young
+from gateway.identity.jose import base64url
 from gateway.identity.jose.jwk import KeyFormatError
+from schemas.codec import decode
+from schemas.portability import ExportManifest
 
 RECEIPT_TYPE: Final = "mypay-export-receipt"
 CHUNK_TYPE: Final = "mypay-export-chunk"
@@ -87,3 +90,9 @@ def open_receipt(receipt: str, key: Any) -> bytes:
     if opened.headers().get("typ") != RECEIPT_TYPE:
         raise ValueError("this is no receipt of an export")
     return opened.payload
+
+
+def manifest_of(receipt: str) -> ExportManifest:
+    """What a receipt of the gateway's own says; its signature is not looked at."""
+    payload = base64url.decode(receipt.split(".")[1])
+    return decode(ExportManifest, payload, bytes_max=BYTES_MAX, trusted=True)

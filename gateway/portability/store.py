@@ -64,7 +64,7 @@ class PortabilityStore(Protocol):
         """An export as it stands, locked."""
 
     async def update_export(self, export: Export) -> None:
-        """Write the state, reason, receipt, lease, times and chunks of an export that this transaction has locked."""
+        """Write an export that this transaction has locked: all but what it was begun with."""
 
     async def claim_due(self, *, now: datetime, limit: int) -> Sequence[StoredRequest]:
         """Scheduled requests whose next export is due, locked; those that another transaction holds are left."""

@@ -112,7 +112,7 @@ async def test_who_lost_an_export_cannot_go_on_with_it(store: Store) -> None:
         assert await uow.portability.hold(claims[1], later(500), chunks=2, consent_version=3)
         standing = await uow.portability.lock_export(claims[1])
         assert standing == replace(claims[1], leased_until=later(500), sent_chunks=2, sent_version=3)
-        cleared = replace(standing, sent_chunks=0, sent_version=None)
+        cleared = replace(standing, attempt=7, sent_chunks=0, sent_version=None)
         await uow.portability.update_export(cleared)
         assert await uow.portability.lock_export(claims[1]) == cleared
         assert await uow.portability.lock_export(export(9)) is None

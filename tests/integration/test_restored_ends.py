@@ -1,4 +1,4 @@
-"""After a restore: which payments that were told as ended stand, and what is read of offers, on real servers."""
+"""After a restore: which payments that were told as ended stand, and what is read of data, on real servers."""
 
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from pydantic import BaseModel
 
-from gateway.app import restored_offers, restoring
+from gateway.app import restored_exports, restored_offers, restoring
 from gateway.app.postgres import PostgresStore
 from gateway.app.restored_kept import open_kept
 from gateway.base.words import word_of
@@ -35,8 +35,10 @@ from schemas.marketing import (
     OfferUseCounted,
     OfferWithdrawn,
 )
+from schemas.portability import EXPORT_CHUNK_TYPE
 from schemas.primitives import NetworkId
 from schemas.topics import Topic
+from tests.contract.test_portability_store import ORG, export, request
 from tests.support.builders import DISPATCH, NETWORK, NOW, dispatched_record, numbered_order, payment
 from tests.support.domain_samples import krw
 
@@ -109,7 +111,7 @@ async def test_offers_and_uses_are_read_off_the_topics_of_affiliates(
         (f"offers.{name}.bank", OFFER_WITHDRAWN_TYPE, f"{offer_id}:withdrawn", over),
     ]
     made = [
-        Topic(t, "", {}, partitions=2, retention_ms=3_600_000, writers="", readers="", description="")
+        Topic(t, "", {}, partitions=2, retention_ms=3_600_000, writers=(), readers=(), description="")
         for t in sorted({topic for topic, *_ in sent})
     ]
     settings = KafkaSettings(kafka)
@@ -125,3 +127,38 @@ async def test_offers_and_uses_are_read_off_the_topics_of_affiliates(
     assert (told.granted, told.uses, told.withdrawn) == (granted, [stored], over)
     # What came before the moment is not read.
     assert (await restored_offers.read_offers(settings, datetime.now(UTC) + timedelta(hours=1), {})).all == []
+
+
+async def test_attempts_at_exports_are_read_off_the_topics_of_recipients_and_passed(
+    kafka: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(database)
+    monkeypatch.setattr(restored_exports, "_EXPORTS", prefix := f"exports.{uuid4().hex}.")
+    store = PostgresStore(database, pool_size=1)
+    await store.start()
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute("INSERT INTO recipient (org_code, name) VALUES ($1, 'A bank')", ORG)
+        async with store.transaction() as uow:
+            await uow.portability.add([request()])
+            await uow.portability.add_exports([export()])
+        settings, topic = KafkaSettings(kafka), f"{prefix}{ORG}"
+        made = Topic(topic, "", {}, partitions=2, retention_ms=3_600_000, writers=(), readers=(), description="")
+        await ensure_topics(settings, [made], replication_factor=1, apply=True)
+        producer = AIOKafkaProducer(bootstrap_servers=kafka)
+        await producer.start()
+        for attempt, chunk in ((2, 1), (3, 1), (3, 2), (1, 5)):
+            envelope = Envelope(f"{export().export_id}:{attempt}:{chunk}", "/mypay", EXPORT_CHUNK_TYPE, NOW)
+            # What is in it is nobody's but its recipient's.
+            await producer.send_and_wait(topic, b"sealed", key=b"x", headers=list(write_envelope(envelope)))
+        await producer.stop()
+        told = await restored_exports.read_exports(settings, datetime.now(UTC) - timedelta(hours=1), {})
+        assert (await restored_exports.stand_again(connection, told)).attempts == 1
+        assert (await restored_exports.stand_again(connection, told)).attempts == 0
+        async with store.transaction() as uow:
+            standing = await uow.portability.lock_export(export())
+        assert standing is not None
+        assert (standing.attempt, standing.sent_chunks, standing.leased_until) == (3, 2, None)
+    finally:
+        await connection.close()
+        await store.stop()
