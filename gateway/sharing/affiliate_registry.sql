@@ -6,6 +6,10 @@ RETURNING affiliate_id
 -- name: set_active
 UPDATE affiliate SET active = $2 WHERE affiliate_id = $1 RETURNING affiliate_id
 
+-- name: take_turn
+-- Sharing holds the place while it shares, and asks for approvals behind it.
+SELECT id FROM sharing_place FOR NO KEY UPDATE
+
 -- name: add_keys
 INSERT INTO affiliate_key (kid, affiliate_id, algorithm, jwk, valid_from, valid_until)
 SELECT kid, affiliate_id, algorithm, jwk::jsonb, valid_from, valid_until

@@ -39,8 +39,13 @@ class PostgresAffiliateRegistry(OnConnection):
         return bool(await self._fetch(_SQL.add, affiliate_id, name, home_group))
 
     async def set_active(self, affiliate_id: str, *, active: bool) -> bool:
-        """Give an affiliate shares, or none; False if there is no such affiliate."""
-        return bool(await self._fetch(_SQL.set_active, affiliate_id, active))
+        """Give an affiliate shares, or none; False if there is no such affiliate.
+
+        Once it is none, and this has returned, nothing is shared with it: what is being shared is waited for.
+        """
+        async with self.transaction():
+            await self._fetch(_SQL.take_turn)
+            return bool(await self._fetch(_SQL.set_active, affiliate_id, active))
 
     async def add_keys(self, keys: Sequence[PartnerKey]) -> frozenset[str]:
         """Register public keys whose ids are free, each of the affiliate in ``partner_id``; return the ids of these.
@@ -96,8 +101,13 @@ class PostgresAffiliateRegistry(OnConnection):
         return Approval(**dict(rows[0])) if rows else None
 
     async def withdraw(self, affiliate_id: str, use: SharingUse, *, now: datetime) -> bool:
-        """Give nothing for this use any more; False where it was not approved."""
-        return bool(await self._fetch(_SQL.withdraw, affiliate_id, use.value, now))
+        """Give nothing for this use any more, once this has returned; False where it was not approved.
+
+        What is being shared is waited for: it may have been decided by the approval.
+        """
+        async with self.transaction():
+            await self._fetch(_SQL.take_turn)
+            return bool(await self._fetch(_SQL.withdraw, affiliate_id, use.value, now))
 
     def _nothing_named(self) -> Exception:
         # The only foreign key of these tables.

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from gateway.app.registries import open_registries
 from gateway.app.runtime import Runtime
 from gateway.app.sharing import SharingConnections, SharingTerms, sharing
 from gateway.base.calendar import SEOUL
@@ -400,6 +401,32 @@ async def test_who_must_erase_is_told_once_a_share_under_way_has_ended(stage: Sh
         sweep = asyncio.create_task(stage.service.sweep())
         await backend.until_blocked(sweep)
     assert await sweep == 1
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("what", ["approval", "affiliate"])
+async def test_nothing_is_shared_once_its_approval_or_affiliate_was_taken_away(contract_dsn: str, what: str) -> None:
+    """What is being shared was decided by it, and is waited for: whoever takes it away knows that nothing follows."""
+    async with postgres_backend(contract_dsn) as backend:
+        await backend.put_merchants(merchant())
+        await backend.put_consents(permits())
+        await backend.put_approval(approval("points"))
+        stage = Sharing(backend)
+        async with open_registries(backend.dsn) as registries:
+            affiliates = registries.affiliates
+            async with backend.store.transaction() as uow:
+                place = await uow.sharing.place()
+                assert await uow.sharing.advance(place, place)
+                assert len(await uow.sharing.approvals()) == 1
+                withdrawing = affiliates.withdraw("points", SharingUse.LOYALTY, now=NOW)
+                disabling = affiliates.set_active("points", active=False)
+                taking = asyncio.create_task(withdrawing if what == "approval" else disabling)
+                (disabling if what == "approval" else withdrawing).close()
+                await backend.until_blocked(taking)
+            assert await taking
+        await settle(backend, 1)
+        await stage.drain()
+        assert await stage.told(PaymentShared) == []
 
 
 @pytest.mark.integration

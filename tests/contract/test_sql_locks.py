@@ -466,8 +466,8 @@ SKIPS: Final = {
 CURSOR: Final = "contents.lock_cursor"
 """There is one such row ever, and one who moves it at a time."""
 
-TURN: Final = "sharing.take_turn"
-"""There is one such row, too: whoever shares moves it, and whoever lets affiliates erase holds it."""
+TURNS: Final = ("affiliate_registry.take_turn", "sharing.take_turn")
+"""There is one such row, too: who shares moves it, and who lets affiliates erase, or gives them no more, holds it."""
 
 
 HOLDS: Final = {
@@ -630,11 +630,14 @@ async def test_who_comes_second_to_the_cursor_of_notices_leaves_it(backend: Post
         assert len(await second.fetch(sql)) == 1
 
 
-async def test_who_takes_the_turn_waits_for_who_moves_the_place_and_is_waited_for(backend: PostgresBackend) -> None:
-    sql = load("sharing")
+@pytest.mark.parametrize("name", TURNS)
+async def test_who_takes_the_turn_waits_for_who_moves_the_place_and_is_waited_for(
+    backend: PostgresBackend, name: str
+) -> None:
+    sql, take_turn = load("sharing"), load(name.partition(".")[0]).take_turn
     async with session(backend) as mover, session(backend) as taker:
         assert len(await mover.fetch(sql.advance, "0", 0, "1", 1)) == 1
-        waiter = asyncio.create_task(taker.fetch(sql.take_turn))
+        waiter = asyncio.create_task(taker.fetch(take_turn))
         await backend.until_blocked(waiter)
         await mover.execute("ROLLBACK AND CHAIN")
         assert len(await waiter) == 1
@@ -750,5 +753,5 @@ def test_every_locking_statement_is_here() -> None:
     for noun in SQL_FILES:
         blocks: dict[str, Any] = vars(load(noun))
         found |= {f"{noun}.{name}" for name, sql in blocks.items() if LOCKING.search(sql)}
-    told = {name.partition(" ")[0] for name in (*WAITS, *ONE_ROW, *SKIPS, *HOLDS, CURSOR, TURN)}
+    told = {name.partition(" ")[0] for name in (*WAITS, *ONE_ROW, *SKIPS, *HOLDS, CURSOR, *TURNS)}
     assert found == told - {"purge_used_assertions", *INSERTS}
