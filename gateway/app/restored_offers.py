@@ -1,4 +1,4 @@
-"""After a restore: what affiliates' topics tell of offers and of their uses since, and these as they stand again."""
+"""After a restore: what affiliates' topics tell of offers, their uses and aggregates since, as these stand again."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,7 +11,7 @@ from gateway.app.postgres import PostgresUnitOfWork
 from gateway.base.words import word_of
 from gateway.consents.postgres import TermsCache
 from gateway.database.errors import translated
-from gateway.marketing.restoring import OffersFound, ToldOffer, in_order, offers_again
+from gateway.marketing.restoring import OffersFound, ToldOffer, in_order, offers_again, tables_again
 from gateway.marketing.rules.offers import USE_ID_TAKEN, StoredUse, UseKey
 from gateway.messaging.reader import read_since
 from gateway.messaging.records import Record
@@ -25,6 +25,7 @@ from schemas.marketing import (
     OFFER_WITHDRAWN_TYPE,
     USE_COUNTED_TYPE,
     USE_REFUSED_TYPE,
+    AggregateTable,
     OfferGranted,
     OfferUse,
     OfferUseCounted,
@@ -32,10 +33,11 @@ from schemas.marketing import (
     OfferWithdrawn,
 )
 from schemas.reasons import Reason
-from schemas.topics import OFFER_USES, offers_topic
+from schemas.topics import AGGREGATES, OFFER_USES, offers_topic
 
 _OFFERS: Final = offers_topic("x")[:-1]
 _BATCH: Final = 500
+_TABLE_BYTES_MAX: Final = 16 * 1024 * 1024
 _NO_DIGEST: Final = bytes(32)
 """Of a use whose record is older than what is read: should it come again, it is refused, and not counted again."""
 
@@ -51,6 +53,7 @@ class ToldOffers:
         self._told = {i: ToldOffer(i, offered=o) for i, o in offered.items()}
         self._sent: dict[tuple[UseKey, str], tuple[bytes, int]] = {}
         self._answered: set[UseKey] = set()
+        self.tables: list[AggregateTable] = []
 
     def send(self, record: Record) -> None:
         """Take a record of affiliates': whoever has written it, it counts only if it was answered."""
@@ -110,6 +113,9 @@ async def read_offers(kafka: KafkaSettings, since: datetime, offered: Mapping[UU
     for topic in topics:
         async for record in read_since(kafka, topic, since):
             told.tell(topic.removeprefix(_OFFERS), record)
+    if topics:
+        async for record in read_since(kafka, AGGREGATES, since):
+            told.tables.append(decode(AggregateTable, record.value, bytes_max=_TABLE_BYTES_MAX, trusted=True))
     return told
 
 
@@ -123,4 +129,6 @@ async def stand_again(connection: Any, told: ToldOffers) -> OffersFound:
         done.again += found.again
         done.uses += found.uses
         done.unplaced |= found.unplaced
+    async with translated(), connection.transaction():
+        done.tables = await tables_again(PostgresUnitOfWork(connection, TermsCache()), told.tables)
     return done

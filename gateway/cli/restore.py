@@ -108,6 +108,7 @@ def payments(
                 "exports_unplaced": [{"export_id": i, "why": why} for i, why in done.exports.unplaced.items()],
                 "offers": done.offers.again,
                 "offer_uses": done.offers.uses,
+                "aggregates": done.offers.tables,
                 "offers_unplaced": [{"offer_id": i, "why": why} for i, why in done.offers.unplaced.items()],
                 "unplaced": [{"partner_id": k[0], "payment_id": k[1], "why": why} for k, why in done.unplaced.items()],
                 "rewound": done.rewound,
@@ -128,6 +129,7 @@ def payments(
         for export_id, why in done.exports.unplaced.items():
             say(f"Export {export_id} was delivered and does not stand: {why}.")
         say(f"{done.offers.again:,} offers stand again, and {done.offers.uses:,} uses of offers.")
+        say(f"Of the weeks of {done.offers.tables:,} aggregates that were told since nothing more is told.")
         for offer_id, why in done.offers.unplaced.items():
             say(f"Offer {offer_id} does not stand as its affiliate was told: {why}.")
         for partner_id, order_id in done.not_rejected:

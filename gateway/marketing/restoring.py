@@ -1,4 +1,4 @@
-"""After a database was set back in time: offers and uses stand again as affiliates were told of them.
+"""After a database was set back in time: offers, uses and aggregates stand again as affiliates were told of them.
 
 An offer that is forgotten would be made once more, and used once more, beside the one that its affiliate holds. A use
 that was counted is judged anew otherwise, by what its consent permits now.
@@ -19,7 +19,7 @@ from gateway.marketing.rules.offers import Offer, OfferState, StoredUse, counted
 from gateway.marketing.store import MarketingUnit
 from gateway.marketing.telling import offered_event
 from schemas.events import ConsentOffered
-from schemas.marketing import OfferGranted, OfferWithdrawn
+from schemas.marketing import AggregateTable, OfferGranted, OfferWithdrawn
 from schemas.primitives import ConsentId, PartnerId
 
 _BEFORE: Final = datetime.min.replace(tzinfo=UTC)
@@ -56,10 +56,17 @@ class ToldOffer:
 
 @dataclass(slots=True)
 class OffersFound:
-    """What was done; ``unplaced``: offers that do not stand as they were told, each with why."""
+    """What was done.
+
+    Attributes:
+        again, uses: offers that stand again, and uses.
+        tables: aggregates of which is known again that they were told.
+        unplaced: offers that do not stand as they were told, each with why.
+    """
 
     again: int = 0
     uses: int = 0
+    tables: int = 0
     unplaced: dict[UUID, str] = field(default_factory=dict)
 
 
@@ -156,3 +163,12 @@ def _as_told(
         offer, row = ended(offer, row, told.withdrawn.cause, told.withdrawn.withdrawn_at)
     campaigns[row.campaign_id] = row
     return offer
+
+
+async def tables_again(uow: MarketingUnit, told: Sequence[AggregateTable]) -> int:
+    """Note of aggregates that they were told; return how many were forgotten.
+
+    What they counted nobody knows any more. So no table of their weeks follows: the difference could be one customer.
+    """
+    noted = [await uow.marketing.add_table(t.week, t.currency, t.revision, [], now=t.published_at) for t in told]
+    return sum(noted)

@@ -1,13 +1,14 @@
 """After a restore: offers and uses that the database has forgotten stand again as they were told, on both stores."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from hashlib import sha256
 
 import pytest
 
 from gateway.app.restored_offers import ToldOffers
 from gateway.consents.rules.consent import Consent
-from gateway.marketing.restoring import OffersFound, offers_again
+from gateway.marketing.restoring import OffersFound, offers_again, tables_again
 from gateway.marketing.rules.campaign import Budget, Campaign
 from gateway.messaging.records import Record
 from gateway.outbox.store import OutboxEvent
@@ -17,7 +18,15 @@ from schemas.codec import decode, encode
 from schemas.consents import ConsentStatus
 from schemas.envelope import Envelope, write_envelope
 from schemas.events import ConsentOffered, EventType
-from schemas.marketing import OFFER_GRANTED_TYPE, OFFER_USE_TYPE, USE_COUNTED_TYPE, OfferGranted, OfferUse
+from schemas.marketing import (
+    AGGREGATE_TYPE,
+    OFFER_GRANTED_TYPE,
+    OFFER_USE_TYPE,
+    USE_COUNTED_TYPE,
+    AggregateTable,
+    OfferGranted,
+    OfferUse,
+)
 from schemas.topics import OFFER_USES, offers_topic
 from tests.contract.conftest import Backend, MemoryBackend
 from tests.support.builders import NOW, payment
@@ -211,3 +220,22 @@ async def test_of_two_that_a_smaller_budget_here_has_no_room_for_one_is_named(ba
     assert found.again == 2
     assert list(found.unplaced.values()) == ["its campaign has a smaller budget here"]
     assert set(found.unplaced) < {o.offer_id for o in granted}
+
+
+async def test_a_week_that_was_told_since_is_told_of_no_more(backend: Backend) -> None:
+    """Its payments are not known any more: beside what was told, another table could tell of one customer."""
+    lost = Lost(campaign())
+    await lost.grant()
+    lost.rig.clock.set(NOW + timedelta(days=7))
+    assert await lost.rig.aggregates.publish() == 1
+    [table] = [decode(AggregateTable, e.body) for e in lost.events if e.event_type == AGGREGATE_TYPE]
+    rig = await restored(backend, campaign())
+    rig.clock.set(NOW + timedelta(days=7))
+    # One customer more than was told of.
+    await backend.put_consents(agrees(4))
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([settled(4)])
+    for noted in (1, 0):
+        async with backend.store.transaction() as uow:
+            assert await tables_again(uow, [table]) == noted
+    assert await rig.aggregates.publish() == 0

@@ -25,10 +25,12 @@ from schemas.consents import Channel
 from schemas.envelope import Envelope, write_envelope
 from schemas.events import PaymentEvent
 from schemas.marketing import (
+    AGGREGATE_TYPE,
     OFFER_GRANTED_TYPE,
     OFFER_USE_TYPE,
     OFFER_WITHDRAWN_TYPE,
     USE_COUNTED_TYPE,
+    AggregateTable,
     OfferEnd,
     OfferGranted,
     OfferUse,
@@ -86,6 +88,8 @@ async def test_offers_and_uses_are_read_off_the_topics_of_affiliates(
     name, offer_id = uuid4().hex, UUID(int=7)
     monkeypatch.setattr(restored_offers, "_OFFERS", f"offers.{name}.")
     monkeypatch.setattr(restored_offers, "OFFER_USES", f"uses.{name}")
+    monkeypatch.setattr(restored_offers, "AGGREGATES", f"aggregates.{name}")
+    table = AggregateTable(week="2026-W48", currency="KRW", revision=1, k=3, cells=(), published_at=NOW)
     granted = OfferGranted(
         offer_id=offer_id,
         campaign_id="spring",
@@ -109,6 +113,7 @@ async def test_offers_and_uses_are_read_off_the_topics_of_affiliates(
         (f"offers.{name}.bank", OFFER_GRANTED_TYPE, f"{offer_id}:granted", granted),
         (f"offers.{name}.bank", USE_COUNTED_TYPE, f"bank:use-1:{word_of(digest)}", counted),
         (f"offers.{name}.bank", OFFER_WITHDRAWN_TYPE, f"{offer_id}:withdrawn", over),
+        (f"aggregates.{name}", AGGREGATE_TYPE, "2026-W48:KRW:1", table),
     ]
     made = [
         Topic(t, "", {}, partitions=2, retention_ms=3_600_000, writers=(), readers=(), description="")
@@ -122,7 +127,9 @@ async def test_offers_and_uses_are_read_off_the_topics_of_affiliates(
         headers = list(write_envelope(Envelope(event_id, "/mypay", type_, NOW)))
         await producer.send_and_wait(topic, encode(body), key=str(offer_id).encode(), headers=headers)
     await producer.stop()
-    [told] = (await restored_offers.read_offers(settings, datetime.now(UTC) - timedelta(hours=1), {})).all
+    read = await restored_offers.read_offers(settings, datetime.now(UTC) - timedelta(hours=1), {})
+    [told] = read.all
+    assert read.tables == [table]
     stored = StoredUse("bank", "use-1", offer_id, digest, 300, None, NOW)
     assert (told.granted, told.uses, told.withdrawn) == (granted, [stored], over)
     # What came before the moment is not read.
