@@ -65,7 +65,7 @@ class Operation:
 def as_it_stands(
     do: Callable[[Doing, Payload], Awaitable[str]], **states: Callable[[Registries, Payload], Awaitable[object]]
 ) -> Operation:
-    """Give a right, by a proposal that is bound to the state of what it changes (:mod:`gateway.app.standing`).
+    """Give a right, by a proposal that is bound to the state of what it changes (:mod:`gateway.app.bound_state`).
 
     Each state stands in the payload under its name.
     """

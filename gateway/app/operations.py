@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gateway.app import standing
+from gateway.app import bound_state
 from gateway.app.clock import SystemClock
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Actor
@@ -285,17 +285,19 @@ async def _replay(doing: Doing, payload: Payload) -> str:
     return f"{sent}."
 
 
-_RECIPIENT_KEYS: Final = standing.of_keys(Holder.RECIPIENT, "org_code")
+_RECIPIENT_KEYS: Final = bound_state.of_keys(Holder.RECIPIENT, "org_code")
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    "partner.key.add": as_it_stands(_add_key, keys_before=standing.of_keys(Holder.PARTNER, "partner_id")),
-    "auth.link.add": as_it_stands(_add_link, before=standing.of_identity),
-    "token.allow": as_it_stands(_allow_token, before=standing.of_token),
-    "affiliate.key.add": as_it_stands(_add_affiliate_key, keys_before=standing.of_keys(Holder.AFFILIATE, "partner_id")),
-    "affiliate.approve": as_it_stands(_approve_affiliate, before=standing.of_approval),
-    "recipient.add": as_it_stands(_grant_recipient, before=standing.of_certificate, keys_before=_RECIPIENT_KEYS),
+    "partner.key.add": as_it_stands(_add_key, keys_before=bound_state.of_keys(Holder.PARTNER, "partner_id")),
+    "auth.link.add": as_it_stands(_add_link, before=bound_state.of_identity),
+    "token.allow": as_it_stands(_allow_token, before=bound_state.of_token),
+    "affiliate.key.add": as_it_stands(
+        _add_affiliate_key, keys_before=bound_state.of_keys(Holder.AFFILIATE, "partner_id")
+    ),
+    "affiliate.approve": as_it_stands(_approve_affiliate, before=bound_state.of_approval),
+    "recipient.add": as_it_stands(_grant_recipient, before=bound_state.of_certificate, keys_before=_RECIPIENT_KEYS),
     "recipient.key.add": as_it_stands(_grant_recipient, keys_before=_RECIPIENT_KEYS),
-    "recipient.certificate": as_it_stands(_grant_recipient, before=standing.of_certificate),
+    "recipient.certificate": as_it_stands(_grant_recipient, before=bound_state.of_certificate),
     "recipient.enable": enabling("recipient", "org_code", lambda r, whom: r.recipients.set_active(whom, active=True)),
     "affiliate.enable": enabling(
         "affiliate", "affiliate_id", lambda r, whom: r.affiliates.set_active(whom, active=True)
@@ -306,7 +308,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "console.user.enable": Operation(Gives.RIGHT, _enable_user, _bind_user),
     "console.user.role": Operation(Gives.RIGHT, _set_role, _bind_role),
     "auth.policy.apply": Operation(Gives.RIGHT, _apply_policy, _bind_policy),
-    "campaign.apply": as_it_stands(_apply_campaign, before=standing.of_campaign),
+    "campaign.apply": as_it_stands(_apply_campaign, before=bound_state.of_campaign),
     # They are there already, suspended.
     "consent.add": Operation(Gives.RIGHT, _let_consents_count),
     "network.resume": Operation(Gives.MONEY, _resume_network, _bind_pause),

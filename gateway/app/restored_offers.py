@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from gateway.app.postgres import PostgresUnitOfWork
-from gateway.base.words import word_of
+from gateway.base.digest_words import word_of
 from gateway.consents.postgres import TermsCache
 from gateway.database.errors import translated
 from gateway.marketing.restoring import OffersFound, ToldOffer, in_order, offers_again, tables_again

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from gateway.base.words import word_of
+from gateway.base.digest_words import word_of
 from gateway.marketing.rules.offers import Offer, StoredUse
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode

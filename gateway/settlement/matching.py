@@ -14,10 +14,10 @@ from functools import partial
 from itertools import groupby
 from typing import Final, assert_never
 
+from gateway.base.digest_words import word_of
 from gateway.base.pace import Pace
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
-from gateway.base.words import word_of
 from gateway.database.unit import Store
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent

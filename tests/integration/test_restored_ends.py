@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from gateway.app import restored_exports, restored_offers, restoring
 from gateway.app.postgres import PostgresStore
 from gateway.app.restored_kept import open_kept
-from gateway.base.words import word_of
+from gateway.base.digest_words import word_of
 from gateway.database.migrate import migrate
 from gateway.marketing.rules.offers import StoredUse
 from gateway.messaging.settings import KafkaSettings

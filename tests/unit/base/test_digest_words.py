@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.base.words import word_of
+from gateway.base.digest_words import word_of
 from gateway.marketing.rules.offers import StoredUse
 from gateway.marketing.telling import use_event
 from gateway.sealing.redaction import redact
