@@ -116,11 +116,6 @@ def partner_acls(partner_id: str) -> list[Acl]:
     return sorted(_rules(Principal(Role.PARTNER, partner_id)))
 
 
-def affiliate_acls(affiliate_id: str) -> list[Acl]:
-    """One affiliate's rules."""
-    return sorted(_rules(Principal(Role.AFFILIATE, affiliate_id)))
-
-
 def quotas(*, partners: Iterable[str]) -> list[Quota]:
     """Every partner's quota; the gateway's own processes have none."""
     return [

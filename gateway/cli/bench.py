@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from gateway.cli.bench_report import as_json, show
+from gateway.cli.bench_report import VCPU_HOUR_PRICE, VcpuHourPrice, as_json, show
 from gateway.cli.common import CliError, ExitCode, err, local_home, print_table
 from gateway.cli.demo import run_to_end, show_books
 from gateway.cli.live import LiveView, results
@@ -39,9 +39,7 @@ def command(
         float,
         typer.Option(help="Also tell the latencies at so many orders a second; 0: at half the rate alone.", min=0),
     ] = 0.0,
-    vcpu_hour_price: Annotated[
-        float, typer.Option(help="US dollars for an hour of one virtual core: an assumption of ours.", min=0)
-    ] = 0.04,
+    vcpu_hour_price: VcpuHourPrice = VCPU_HOUR_PRICE,
     partners: Annotated[int, typer.Option(help="2: all sign with ES256. 4: half with Ed25519.", min=1, max=4)] = 2,
     initiation_workers: Annotated[int, typer.Option(help="Processes of the intake.", min=1, max=8)] = 1,
     disclosure: Annotated[

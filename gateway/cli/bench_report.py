@@ -1,7 +1,9 @@
 """How the result of ``mypay bench`` is told: tables for people, JSON for programs."""
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
 
 from gateway.cli.demo import books_json, show_books
 from gateway.cli.live import results
@@ -13,6 +15,17 @@ if TYPE_CHECKING:
 _MIB: Final = 1 << 20
 _OTHERS_CORES: Final = 0.1
 """What the bench itself and an idle system take."""
+
+VcpuHourPrice = Annotated[
+    float,
+    typer.Option(
+        help="US dollars for an hour of one virtual core: an assumption of ours, about what large clouds ask for a "
+        "general machine.",
+        min=0,
+        max=1e4,
+    ),
+]
+VCPU_HOUR_PRICE: Final = 0.04
 
 
 def show(result: "BenchResult", vcpu_hour_price: float) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from gateway.cli.bench_report import VCPU_HOUR_PRICE, VcpuHourPrice
 from gateway.cli.common import CliError, Json, print_json
 from gateway.cli.live import results
 
@@ -23,9 +24,7 @@ def command(
         typer.Option(help="A result of `mypay bench --json`; else what was measured of this version.", dir_okay=False),
     ] = None,
     hours: Annotated[float, typer.Option(help="Hours a day at this rate.", min=0.1, max=24)] = 24.0,
-    vcpu_hour_price: Annotated[
-        float, typer.Option(help="US dollars for an hour of one virtual core: an assumption of ours.", min=0, max=1e4)
-    ] = 0.04,
+    vcpu_hour_price: VcpuHourPrice = VCPU_HOUR_PRICE,
     utilisation: Annotated[float, typer.Option(help="Of a core, on average.", min=0.05, max=1)] = 0.6,
     json_: Json = False,
 ) -> None:
@@ -47,29 +46,12 @@ def command(
     plan = capacity.plan_for(tps, found, hours=hours, vcpu_hour_price=vcpu_hour_price, utilisation=utilisation)
     of = told.get("measured", "as given")
     if json_:
-        print_json(
-            {
-                "tps": tps,
-                "hours": hours,
-                "measured": of,
-                "stages": plan.stages,
-                "server_cores": plan.server_cores,
-                "cores": plan.cores,
-                "terminals": plan.terminals,
-                "bytes_a_day": {"wal": plan.wal, "tables": plan.tables, "kafka": plan.kafka},
-                "usd_a_month": plan.dollars_a_month,
-            }
-        )
+        print_json({"tps": tps, "hours": hours, "measured": of, **_as_json(plan)})
         return
     lines = [
         f"{tps:,.0f} payments a second, {hours:g} hours a day. Costs: {of}, {found.cores} cores.",
         "",
-    ]
-    for stage in plan.stages:
-        more = f", {stage.partitions} partitions (now {stage.partitions_now})" if stage.partitions else ""
-        lines.append(f"{stage.name:<16} {stage.processes:>3} processes, {stage.cores:.2f} cores used{more}")
-    lines += [f"{name:<16} {'':<14} {cores:.2f} cores used" for name, cores in plan.server_cores.items()]
-    lines += [
+        *_processes(plan),
         f"cores to have    {plan.cores}, {utilisation:.0%} used on average",
         f"terminals        {plan.terminals} at a network that takes every payment",
         f"disk             {_disk(plan, capacity.REPLICATION)}",
@@ -80,6 +62,26 @@ def command(
     typer.echo(
         f"plan: tps={tps:g} cores={plan.cores} terminals={plan.terminals} usd_a_month={plan.dollars_a_month:.0f}"
     )
+
+
+def _as_json(plan: "Plan") -> dict[str, Any]:
+    return {
+        "stages": plan.stages,
+        "server_cores": plan.server_cores,
+        "cores": plan.cores,
+        "terminals": plan.terminals,
+        "bytes_a_day": {"wal": plan.wal, "tables": plan.tables, "kafka": plan.kafka},
+        "usd_a_month": plan.dollars_a_month,
+    }
+
+
+def _processes(plan: "Plan") -> list[str]:
+    """A line a stage and a server."""
+    lines: list[str] = []
+    for stage in plan.stages:
+        more = f", {stage.partitions} partitions (now {stage.partitions_now})" if stage.partitions else ""
+        lines.append(f"{stage.name:<16} {stage.processes:>3} processes, {stage.cores:.2f} cores used{more}")
+    return lines + [f"{name:<16} {'':<14} {cores:.2f} cores used" for name, cores in plan.server_cores.items()]
 
 
 def _disk(plan: "Plan", replicas: int) -> str:

@@ -1,7 +1,7 @@
 """``mypay restore …``: after PostgreSQL was restored to a point in time, so that nothing is paid twice or forgotten."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,57 +93,61 @@ def payments(
         )
     )
     if json_:
-        print_json(
-            {
-                "told": done.told,
-                "handed_on": done.handed_on,
-                "again": done.again,
-                "in_doubt": [key[1] for key in done.in_doubt],
-                "caught_up": done.caught_up,
-                "rejected": done.rejected,
-                "not_rejected": [{"partner_id": p, "order_id": o} for p, o in done.not_rejected],
-                "ended": [{"partner_id": p, "consent_id": c} for p, c in done.ended],
-                "shared": [one._asdict() for one in done.shared],
-                "exports": done.exports.whole,
-                "exports_unplaced": [{"export_id": i, "why": why} for i, why in done.exports.unplaced.items()],
-                "offers": done.offers.again,
-                "offer_uses": done.offers.uses,
-                "aggregates": done.offers.tables,
-                "offers_unplaced": [{"offer_id": i, "why": why} for i, why in done.offers.unplaced.items()],
-                "unplaced": [{"partner_id": k[0], "payment_id": k[1], "why": why} for k, why in done.unplaced.items()],
-                "rewound": done.rewound,
-            }
-        )
+        print_json(_restored_json(done))
     else:
-        say(f"{done.again:,} payments stand again, {done.caught_up:,} were brought up to what was told.")
-        say(f"{len(done.in_doubt):,} may have been sent, and nobody was told: the network's clearing settles them.")
-        say(f"{done.rejected:,} rejected orders stand so again. Initiation reads {done.rewound:,} records again.")
-        for partner_id, consent_id in done.ended:
-            say(f"Consent {consent_id} of {partner_id} had ended or been suspended, and is so again.")
-        for share in done.shared:
-            say(
-                f"Affiliate {share.affiliate_id} was sent payments under consent {share.consent_id} of "
-                f"{share.partner_id} that are not known here to be with it."
-            )
-        say(f"{done.exports.whole:,} exports are whole again; {done.exports.attempts:,} that are open begin anew.")
-        for export_id, why in done.exports.unplaced.items():
-            say(f"Export {export_id} was delivered and does not stand: {why}.")
-        say(f"{done.offers.again:,} offers stand again, and {done.offers.uses:,} uses of offers.")
-        say(f"Of the weeks of {done.offers.tables:,} aggregates that were told since nothing more is told.")
-        for offer_id, why in done.offers.unplaced.items():
-            say(f"Offer {offer_id} does not stand as its affiliate was told: {why}.")
-        for partner_id, order_id in done.not_rejected:
-            say(
-                f"Order {order_id} of {partner_id} was told as ended and does not stand: it may be paid when it is due."
-            )
-        for key, why in done.unplaced.items():
-            say(f"Payment {key[1]} of {key[0]} does not stand: {why}.")
-        if done.unplaced:
-            say("Initiation was not set back, for it would pay these again: run no stage, place them, run this again.")
-        else:
-            say("Now run every stage. Networks stay paused until `mypay network resume`.")
+        _say_restored(done)
     if done.unplaced:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _restored_json(done: restoring.Restored) -> dict[str, Any]:
+    return {
+        "told": done.told,
+        "handed_on": done.handed_on,
+        "again": done.again,
+        "in_doubt": [key[1] for key in done.in_doubt],
+        "caught_up": done.caught_up,
+        "rejected": done.rejected,
+        "not_rejected": [{"partner_id": p, "order_id": o} for p, o in done.not_rejected],
+        "ended": [{"partner_id": p, "consent_id": c} for p, c in done.ended],
+        "shared": [one._asdict() for one in done.shared],
+        "exports": done.exports.whole,
+        "exports_unplaced": [{"export_id": i, "why": why} for i, why in done.exports.unplaced.items()],
+        "offers": done.offers.again,
+        "offer_uses": done.offers.uses,
+        "aggregates": done.offers.tables,
+        "offers_unplaced": [{"offer_id": i, "why": why} for i, why in done.offers.unplaced.items()],
+        "unplaced": [{"partner_id": k[0], "payment_id": k[1], "why": why} for k, why in done.unplaced.items()],
+        "rewound": done.rewound,
+    }
+
+
+def _say_restored(done: restoring.Restored) -> None:
+    say(f"{done.again:,} payments stand again, {done.caught_up:,} were brought up to what was told.")
+    say(f"{len(done.in_doubt):,} may have been sent, and nobody was told: the network's clearing settles them.")
+    say(f"{done.rejected:,} rejected orders stand so again. Initiation reads {done.rewound:,} records again.")
+    for partner_id, consent_id in done.ended:
+        say(f"Consent {consent_id} of {partner_id} had ended or been suspended, and is so again.")
+    for share in done.shared:
+        say(
+            f"Affiliate {share.affiliate_id} was sent payments under consent {share.consent_id} of "
+            f"{share.partner_id} that are not known here to be with it."
+        )
+    say(f"{done.exports.whole:,} exports are whole again; {done.exports.attempts:,} that are open begin anew.")
+    for export_id, why in done.exports.unplaced.items():
+        say(f"Export {export_id} was delivered and does not stand: {why}.")
+    say(f"{done.offers.again:,} offers stand again, and {done.offers.uses:,} uses of offers.")
+    say(f"Of the weeks of {done.offers.tables:,} aggregates that were told since nothing more is told.")
+    for offer_id, why in done.offers.unplaced.items():
+        say(f"Offer {offer_id} does not stand as its affiliate was told: {why}.")
+    for partner_id, order_id in done.not_rejected:
+        say(f"Order {order_id} of {partner_id} was told as ended and does not stand: it may be paid when it is due.")
+    for key, why in done.unplaced.items():
+        say(f"Payment {key[1]} of {key[0]} does not stand: {why}.")
+    if done.unplaced:
+        say("Initiation was not set back, for it would pay these again: run no stage, place them, run this again.")
+    else:
+        say("Now run every stage. Networks stay paused until `mypay network resume`.")
 
 
 @app.command()

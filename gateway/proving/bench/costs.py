@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-VCPU_HOUR_PRICE: Final = 0.04
-"""US dollars for an hour of one virtual core: an assumption, about what large clouds ask for a general machine."""
-
 _SECONDS_AN_HOUR: Final = 3600.0
 
 

@@ -5,11 +5,9 @@ repeats are one. Times are microseconds since 1970 UTC; amounts are minor units 
 """
 
 from enum import StrEnum, unique
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gateway.proving.counterparts.config import MessageClass
-
-KEY_LENGTH: Final = 24
 
 
 @unique

@@ -40,10 +40,5 @@ class Shown:
     kind: ProofKind
     jti: str = ""
 
-    @property
-    def is_shown(self) -> bool:
-        """True where anything is shown."""
-        return self.kind is not ProofKind.NONE
-
 
 NOTHING_SHOWN: Final = Shown(ProofKind.NONE)
