@@ -21,7 +21,7 @@ from gateway.observability.metrics import METRICS, STAGES_OF, known_reports
 from gateway.payments.rules.lifecycle import EVENT_TYPE, STATUS
 from gateway.portability.api.rules.codes import CODES_VERSION, MESSAGES, RspCode
 from schemas.events import EventType
-from schemas.principals import Role
+from schemas.principals import ADMIN, FAMILIES, PREFIX, Role
 from schemas.publish import schema_file
 from schemas.reasons import PaymentStatus, ReasonCode
 from schemas.topics import FOR_EVER, TOPICS, Topic
@@ -73,6 +73,34 @@ def topics() -> str:
     """Every topic."""
     head = ("topic", "what is on it", "record key", "written by", "read by", "partitions", "kept")
     return _table(head, map(_topic, TOPICS))
+
+
+def principals() -> str:
+    """Who speaks to Kafka, and which topics are whose."""
+
+    def named(topics: Iterable[Topic]) -> str:
+        return ", ".join(f"`{t.name}`" for t in topics)
+
+    rows = [
+        (
+            f"`{PREFIX}{role}{f'-{{{FAMILIES[role]}}}' if role in FAMILIES else ''}`",
+            named(t for t in TOPICS if role in t.writers),
+            named(t for t in TOPICS if role in t.readers),
+            _BESIDES.get(role, ""),
+        )
+        for role in Role
+    ]
+    rows.append((f"`{ADMIN}`", "", "", "makes users, rules and quotas: a super user of the brokers, in no rule"))
+    return _table(("principal", "writes", "reads", "besides"), rows)
+
+
+_BESIDES: Final[Mapping[Role, str]] = {
+    Role.PARTNER: "may produce in transactions; has a quota",
+    Role.INITIATION: "sees how far execution is behind",
+    Role.SCHEDULE: "sees how far execution is behind",
+    Role.DISCLOSURE: "looks whether the brokers answer: the relay tells its roots",
+    Role.OPS: "makes topics; sees rules, quotas and groups",
+}
 
 
 def settings() -> str:
@@ -141,6 +169,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
         statuses,
         rsp_codes,
         topics,
+        principals,
         settings,
         network,
         metrics,
