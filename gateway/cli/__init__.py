@@ -4,8 +4,10 @@ import importlib
 import importlib.util
 import logging
 import platform
+import re
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Final
 
 import typer
@@ -112,8 +114,19 @@ class _Program(TyperGroup):
         try:
             return super().invoke(ctx)
         except BadParameter as error:
-            error.message = plain(error.message)
+            error.message = _told(error.message)
             raise
+
+
+def _told(message: str) -> str:
+    if formats := _FORMAT.findall(message):
+        return f"must be like {' or '.join(_EXAMPLE.strftime(f).replace('+0900', '+09:00') for f in formats)}"
+    return plain(message)
+
+
+_FORMAT: Final = re.compile(r"'(%Y[^']+)'")
+"""A form of times, as ``strptime`` takes it: so Click tells which ones it would have taken."""
+_EXAMPLE: Final = datetime(2026, 3, 2, 9, 15, tzinfo=timezone(timedelta(hours=9)))
 
 
 def program() -> TyperGroup:

@@ -51,6 +51,11 @@ def test_a_number_that_nothing_can_be_reckoned_with_is_refused_by_name(command: 
     [
         (("partner", "add", "shop-pay", "--name", "Shop", "--group", "telcom"), "'--group': 'telcom' is not one of"),
         (("operators", "approve", "zzz"), "'PROPOSAL': must be a valid UUID"),
+        (("restore", "begin", "--to", "yesterday"), "'--to': must be like 2026-03-02T09:15:00+09:00"),
+        (
+            ("keys", "rotate", "shop", "--jwk", __file__, "--valid-until", "soon"),
+            "'--valid-until': must be like 2026-03-02 or 2026-03-02T09:15:00Z",
+        ),
         (("plan", "--tps", "0"), "'--tps': must be greater than or equal to 0.1"),
         (("customer", "disclosures", "cust-1", "--from", "yesterday"), "'--from': must be a valid datetime or date"),
     ],
