@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import ClaimError, JoseError
 from joserfc.jwk import KeySet
 
 from gateway.app.settings import Settings
@@ -130,8 +130,10 @@ class OidcClient:
                 nonce={"essential": True, "value": attempt.nonce},
             )
             registry.validate(decoded.claims)
-        except (JoseError, ValueError) as error:
-            raise OidcError(f"the ID token does not hold ({type(error).__name__})") from None
+        except ClaimError as error:
+            raise OidcError(f"the ID token's claim {error.claim} is missing, past, or not what was asked for") from None
+        except (JoseError, ValueError):
+            raise OidcError("the ID token is not signed with a key of the provider's, or cannot be read") from None
         audience = decoded.claims["aud"]
         if isinstance(audience, list) and len(audience) > 1 and decoded.claims.get("azp") != self.client_id:
             raise OidcError("the ID token is for another client too")

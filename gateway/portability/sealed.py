@@ -49,8 +49,8 @@ def import_recipient_key(jwk: Mapping[str, Any]) -> Any:
         raise KeyFormatError("the key's use must be enc, or left out")
     try:
         return kind.import_key({name: str(jwk[name]) for name in _PUBLIC if name in jwk})
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise KeyFormatError(f"the key is not a valid public key ({type(error).__name__})") from None
+    except (JoseError, ValueError, TypeError, KeyError):
+        raise KeyFormatError("the key is not a valid public key") from None
 
 
 def seal(content: bytes, key: Any, kid: str) -> str:

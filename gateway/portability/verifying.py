@@ -87,8 +87,8 @@ class ExportReader:
         try:
             payload = open_receipt(complete.receipt, self._receipt_key)
             manifest = decode(ExportManifest, payload, bytes_max=_BODY_BYTES_MAX)
-        except (JoseError, ValueError) as error:
-            raise ExportRefusedError(f"the receipt does not hold ({type(error).__name__})") from None
+        except (JoseError, ValueError):
+            raise ExportRefusedError("the receipt is not signed with the gateway's key, or cannot be read") from None
         if known is not None:
             # The relay may tell it twice; two that differ would be the gateway's fault.
             if known.manifest != manifest:
@@ -122,8 +122,8 @@ class ExportReader:
     def _read(self, manifest: ExportManifest, number: int, sealed: str, key: Any) -> dict[str, list[dict[str, Any]]]:
         try:
             told = json.loads(unseal(sealed, key))
-        except (JoseError, ValueError) as error:
-            raise ExportRefusedError(f"chunk {number} cannot be opened ({type(error).__name__})") from None
+        except (JoseError, ValueError):
+            raise ExportRefusedError(f"chunk {number} cannot be opened with the private key {manifest.kid}") from None
         place = (manifest.export_id, manifest.attempt, number, manifest.schema_version)
         if (told.get("export_id"), told.get("attempt"), told.get("chunk"), told.get("schema_version")) != place:
             raise ExportRefusedError(f"chunk {number} is another's")

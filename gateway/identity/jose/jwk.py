@@ -99,8 +99,8 @@ def import_public(jwk: Mapping[str, Any], algorithm: str) -> Any:
     members = {name: jwk[name] for name in _PUBLIC_MEMBERS if name in jwk}
     try:
         key = ECKey.import_key(members) if kind == "EC" else OKPKey.import_key(members)
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise KeyFormatError(f"the key is not a valid {curve} public key ({type(error).__name__})") from None
+    except (JoseError, ValueError, TypeError, KeyError):
+        raise KeyFormatError(f"the key is not a valid {curve} public key") from None
     if isinstance(key.public_key, Ed25519PublicKey):
         _check_order(key.public_key.public_bytes_raw())
     return key
@@ -188,8 +188,8 @@ def read_private_key(path: Path) -> PrivateKey:
     """
     try:
         key = serialization.load_pem_private_key(read_secret_file(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise KeyFormatError(f"{os.fspath(path)} is not an unencrypted PEM key ({type(error).__name__})") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyFormatError(f"{os.fspath(path)} is not an unencrypted PEM key") from None
     if not isinstance(key, EllipticCurvePrivateKey | Ed25519PrivateKey):
         raise KeyFormatError("a signing key must be P-256 or Ed25519")
     algorithm_of(key)
