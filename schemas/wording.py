@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 PATTERNS: Final[Mapping[str, str]] = {
     r"^https?://[^/]+$": "an http:// or https:// address without a path",
     r"^https?://\S+$": "an http:// or https:// address",
@@ -83,6 +85,13 @@ _TEXTS: Final[Mapping[str, str]] = {
 """Kinds of pydantic's errors → our words, with what its context has."""
 
 _SHOULD: Final = "Input should "
+
+
+def faults_of(error: ValidationError) -> str:
+    """All that is wrong, each with its place: ``tls.ca: must not be empty; window: must be a whole number``."""
+    problems = error.errors(include_input=False, include_url=False)
+    places = (".".join(map(str, p["loc"])) for p in problems)
+    return "; ".join(f"{place}: {told(p)}" if place else told(p) for place, p in zip(places, problems, strict=True))
 
 
 def told(problem: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from gateway.proving.counterparts.config import SimulatorConfig, Synchronous, lo
 from gateway.proving.counterparts.ledger import LedgerError
 from gateway.proving.counterparts.run import run
 from gateway.proving.stack.certificates import Authority
-from schemas.wording import told
+from schemas.wording import faults_of
 
 app = typer.Typer(no_args_is_help=True)
 app.command(name="idp")(idp)
@@ -199,8 +199,7 @@ def _load(file: Path | None, overrides: dict[str, Any]) -> SimulatorConfig:
     try:
         return load(file, overrides)
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {told(problem)}" for problem in problems)
+        text = faults_of(error)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         text = cause_of(error)
     hint = "Each can be an option: --ledger FILE, say. `mypay simulate network --help`"

@@ -19,7 +19,7 @@ from gateway.identity.assurance import AssurancePolicy, AssuranceRule, AssuredOp
 from gateway.identity.exemption_caps import ExemptionCap
 from gateway.identity.jose.jwks import check_url
 from schemas.primitives import minor_of
-from schemas.wording import told
+from schemas.wording import faults_of
 
 POLICY_FILE: Final = "policy.toml"
 
@@ -209,6 +209,4 @@ def _read(model: type[T], path: Path) -> T:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrustFileError(f"{path}: {cause_of(error)}") from None
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {told(p)}" for p in problems)
-        raise TrustFileError(f"{path.name}: {text}") from None
+        raise TrustFileError(f"{path.name}: {faults_of(error)}") from None

@@ -25,7 +25,7 @@ from gateway.network.iso8583.wire import Dialect, wire_of
 from gateway.network.matching import MatchBy
 from gateway.network.response_codes import CodeDefinitionError, ResponseCodes, codes_of
 from schemas.primitives import NUMERIC_CODES, CurrencyCode, MerchantCategoryCode, NetworkIdField
-from schemas.wording import told
+from schemas.wording import faults_of
 
 _TIME_OF_DAY: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
@@ -242,14 +242,6 @@ class NetworkConfig(Section):
         )
 
 
-def _problems(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False):
-        place = ".".join(str(part) for part in problem["loc"]) or "file"
-        lines.append(f"{place}: {told(problem)}")
-    return "; ".join(lines)
-
-
 def network_from(data: Mapping[str, Any], *, source: str) -> NetworkConfig:
     """Check one network's settings.
 
@@ -263,7 +255,7 @@ def network_from(data: Mapping[str, Any], *, source: str) -> NetworkConfig:
     try:
         return NetworkConfig.model_validate(dict(data))
     except ValidationError as error:
-        text = f"{source}: {_problems(error)}"
+        text = f"{source}: {faults_of(error)}"
     raise NetworkConfigError(text)
 
 

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from schemas.wording import told
+from schemas.wording import faults_of
 
 BODY_MAX: Final = 16 * 1024
 
@@ -53,6 +53,5 @@ def checked(model: type[M], given: object) -> M:
             return model.model_validate_json(given)
         return model.model_validate(given)
     except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        text = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {told(problem)}" for problem in problems)
+        text = faults_of(error)
     raise http_error(web.HTTPBadRequest, text)
