@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 
 class Why(NamedTuple):
-    """What is wrong with a record, as the beginning of a sentence; and what to do, as sentences."""
+    """What is wrong with a record, to be followed by what its stage said; and what to do, as sentences."""
 
     what: str
     advice: str
@@ -17,28 +17,28 @@ TOPIC: Final = "See what the topic lacks (mypay topics apply, mypay topics acl),
 
 WORDS: Final[Mapping[str, Why]] = {
     "NotAuthenticatedError": Why(
-        "nobody is known to have signed it",
+        "Nobody is known to have signed it",
         "Its sender was told nothing. If you know the sender, tell them the reason. Once a missing key is registered,"
         " send it again.",
     ),
     "UntrustedRecordError": Why(
-        "it is not the gateway's own",
-        "If a key is missing here, put it where execution runs and send it again. Else somebody else wrote to a topic"
-        " of the gateway's: see who may (mypay topics acl).",
+        "It is not the gateway's own",
+        "Somebody else wrote to a topic of the gateway's: see who may (mypay topics acl), and do not send it again."
+        " Where the reason names a key that is missing, put it where execution runs, and send it again then.",
     ),
     "EnvelopeError": Why(
-        "its headers cannot be read",
+        "Its headers cannot be read",
         "If another release handed it on, bring execution up to that and send it again. Else let who wrote it mend it.",
     ),
-    "DecodeError": Why("it cannot be read", NEVER_MENDED),
+    "DecodeError": Why("It cannot be read", NEVER_MENDED),
     "UnreadError": Why(
-        "it was passed over unread",
+        "It was passed over unread",
         "It stands in its topic alone, and cannot be sent again from here: let its sender send it anew, in smaller"
         " batches.",
     ),
-    "TopicClosedError": Why("what follows from it could not be published", TOPIC),
-    "TooLargeForTopicError": Why("what follows from it could not be published", TOPIC),
-    "StoreIntegrityError": Why("the database refused to write it", OURS),
+    "TopicClosedError": Why("What follows from it could not be published", TOPIC),
+    "TooLargeForTopicError": Why("What follows from it could not be published", TOPIC),
+    "StoreIntegrityError": Why("The database refused to write it", OURS),
 }
 """By the name of the error's class."""
 
@@ -46,4 +46,4 @@ WORDS: Final[Mapping[str, Why]] = {
 def why(error: str) -> Why:
     """``error``: an exception's class with its module, as a letter tells it. A class without words is our own fault."""
     name = error.rpartition(".")[2]
-    return WORDS.get(name) or Why(f"the gateway failed on it ({name})", OURS)
+    return WORDS.get(name) or Why(f"The gateway failed on it ({name})", OURS)

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(1200),
 ]
 
-CAUSE: Final = Cause("mypay.consents.commands", "consents", f"it cannot be read: {'a.' * 40}must be a string")
+CAUSE: Final = Cause("mypay.consents.commands", "consents", f"It cannot be read: {'a.' * 40}must be a string")
 
 
 class Letters:

@@ -179,7 +179,7 @@ AT = datetime(2026, 11, 27, tzinfo=UTC)
 
 
 def shown_letter(number: int, *, replayed: bool = False) -> ShownLetter:
-    told = ("initiation", "DecodeError", "amount", "it cannot be read: amount", AT, AT, '{"order":"<o-1>"}', 15, "")
+    told = ("initiation", "DecodeError", "amount", "It cannot be read: amount", AT, AT, '{"order":"<o-1>"}', 15, "")
     return ShownLetter(f"l-{number}", number, f"mypay.orders/0/{number}", *told, replayed=replayed)
 
 

@@ -146,28 +146,28 @@ def _raised(error: Exception) -> Exception:
 ERRORS: dict[str, tuple[Exception, str]] = {
     "of nobody": (
         NotAuthenticatedError(Reason(code=ReasonCode.DS0E, text="unknown key")),
-        "nobody is known to have signed it: DS0E: unknown key",
+        "Nobody is known to have signed it: DS0E: unknown key",
     ),
-    "forged": (UntrustedRecordError(None), "it is not the gateway's own: header mypay-mark: is missing"),
+    "forged": (UntrustedRecordError(None), "It is not the gateway's own: header mypay-mark: is missing"),
     "of another release": (
         EnvelopeError("mypay-judged", "is missing"),
-        "its headers cannot be read: header mypay-judged: is missing",
+        "Its headers cannot be read: header mypay-judged: is missing",
     ),
-    "faulty": (ERROR, "it cannot be read: amount.value: must be a string"),
+    "faulty": (ERROR, "It cannot be read: amount.value: must be a string"),
     "unread": (
         UnreadError(Unread(7, 9, "unpacks to too much")),
-        "it was passed over unread: offsets 7 to 9: what stands there unpacks to too much",
+        "It was passed over unread: offsets 7 to 9: what stands there unpacks to too much",
     ),
     "a closed topic": (
         TopicClosedError("mypay.events.p"),
-        "what follows from it could not be published: topic mypay.events.p does not exist, or is closed to us",
+        "What follows from it could not be published: topic mypay.events.p does not exist, or is closed to us",
     ),
     "a small topic": (
         TooLargeForTopicError("mypay.events.p"),
-        "what follows from it could not be published: larger than topic mypay.events.p takes, as it is packed here",
+        "What follows from it could not be published: larger than topic mypay.events.p takes, as it is packed here",
     ),
-    "refused by the database": (StoreIntegrityError("4111111111111111"), "the database refused to write it"),
-    "a fault of ours": (KeyError("4111111111111111"), "the gateway failed on it (KeyError): in _raised, line "),
+    "refused by the database": (StoreIntegrityError("4111111111111111"), "The database refused to write it"),
+    "a fault of ours": (KeyError("4111111111111111"), "The gateway failed on it (KeyError): in _raised, line "),
 }
 """What is parked for what → the reason that people read."""
 

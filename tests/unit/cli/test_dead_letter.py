@@ -75,7 +75,7 @@ def test_one_is_shown_masked(parked: Topic) -> None:
     assert (shown["note"], "4929123456789015" in str(shown)) == ("sealed", False)
     people = " ".join(mypay("dead-letter", "show", "mypay.orders/3/42").expect().out.split())
     assert "o-1" in people
-    assert "it cannot be read: amount.value: must be a string" in people
+    assert "It cannot be read: amount.value: must be a string" in people
     assert "what to do" in people
     assert "DecodeError" not in people
     mypay("dead-letter", "show", "mypay.orders/0/9").expect(3)
