@@ -123,7 +123,7 @@ class EraseCause(StrEnum):
     """Why shared data must be erased."""
 
     ENDED = "ended"  # the customer's permission was revoked, or its time is over
-    DROPPED = "dropped"  # the customer's terms name the affiliate, or what the data was shared for, no more
+    DROPPED = "dropped"  # the customer's terms name the affiliate, a use or a field of the data no more
     WITHDRAWN = "withdrawn"  # what the data was shared for is not approved for the affiliate any more
 
 

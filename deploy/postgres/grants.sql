@@ -147,7 +147,7 @@ GRANT SELECT, INSERT ON public.break_resolution TO mypay_operator;
 GRANT SELECT ON public.break_resolution TO mypay_readonly;
 GRANT SELECT, INSERT ON public.share TO mypay_sharing;
 GRANT SELECT ON public.share TO mypay_operator, mypay_readonly;
-GRANT SELECT, INSERT, UPDATE (key_ids, uses, notice_id, cause, noticed_at, erase_by, confirmed_at, confirmation, erased, remind_at, reminders) ON public.share_holder TO mypay_sharing;
+GRANT SELECT, INSERT, UPDATE (key_ids, uses, fields, notice_id, cause, noticed_at, erase_by, confirmed_at, confirmation, erased, remind_at, reminders) ON public.share_holder TO mypay_sharing;
 GRANT SELECT ON public.share_holder TO mypay_schedule, mypay_readonly;
 GRANT SELECT, UPDATE (confirmed_at, confirmation, remind_at) ON public.share_holder TO mypay_operator;
 GRANT SELECT, UPDATE (tx, id, followed) ON public.sharing_place TO mypay_sharing;

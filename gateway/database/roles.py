@@ -150,6 +150,7 @@ _PAID: Final = (
 _SHARES: Final = (
     "key_ids",
     "uses",
+    "fields",
     "notice_id",
     "cause",
     "noticed_at",

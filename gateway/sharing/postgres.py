@@ -217,6 +217,7 @@ class PostgresSharingStore:
             [n and n.noticed_at for n in notices],
             [n and n.erase_by for n in notices],
             [" ".join(r.uses) for r in holders],
+            [" ".join(r.fields) for r in holders],
         )
 
     async def must_erase(self, now: datetime, limit: int) -> Sequence[ConsentKey]:
@@ -290,6 +291,7 @@ def _holder(row: Record) -> Holder:
         key_ids=tuple(row["key_ids"]),
         since=row["since"],
         uses=tuple(row["uses"]),
+        fields=tuple(row["fields"]),
         notice=notice,
         confirmed_at=row["confirmed_at"],
     )

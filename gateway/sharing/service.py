@@ -260,18 +260,22 @@ class SharingService:
         )
 
     def _is_new_to(self, holder: Holder, row: ShareRow) -> bool:
-        """True where a share has a key or a use that its holder's row does not name yet."""
+        """True where a share has a key, a use or a field that its holder's row does not name yet."""
         if self._pseudonyms.key_id not in holder.key_ids:
             return True
-        return row.uses != holder.uses and not set(holder.uses).issuperset(row.uses)
+        return any(
+            new != held and not set(held).issuperset(new)
+            for new, held in ((row.uses, holder.uses), (row.fields, holder.fields))
+        )
 
     def _with_share(self, holder: Holder, row: ShareRow) -> Holder:
-        """With the key that names the customer in a share, and the uses that it is for."""
+        """With the key that names the customer in a share, the uses that it is for, and what is in it."""
         keys = holder.key_ids
         return replace(
             holder,
             key_ids=keys if self._pseudonyms.key_id in keys else (*keys, self._pseudonyms.key_id),
             uses=tuple(sorted({*holder.uses, *row.uses})),
+            fields=tuple(sorted({*holder.fields, *row.fields})),
         )
 
     def _row(self, granted: Granted, holder: Holder, now: datetime) -> ShareRow:

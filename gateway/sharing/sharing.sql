@@ -115,7 +115,7 @@ SELECT kid, affiliate_id, algorithm, jwk::text AS jwk, valid_from, valid_until, 
 -- name: holders
 SELECT DISTINCT ON (r.partner_id, r.consent_id, r.affiliate_id)
        r.partner_id, r.consent_id, r.customer_id, r.affiliate_id, r.round, r.reference, r.key_ids, r.since, r.uses,
-       r.notice_id, r.cause, r.noticed_at, r.erase_by, r.confirmed_at
+       r.fields, r.notice_id, r.cause, r.noticed_at, r.erase_by, r.confirmed_at
 FROM share_holder r
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
 ORDER BY r.partner_id, r.consent_id, r.affiliate_id, r.round DESC
@@ -136,17 +136,17 @@ RETURNING partner_id, payment_id, affiliate_id
 
 -- name: write_holders
 INSERT INTO share_holder AS r (partner_id, consent_id, customer_id, affiliate_id, round, reference, key_ids, since,
-                               notice_id, cause, noticed_at, erase_by, uses)
+                               notice_id, cause, noticed_at, erase_by, uses, fields)
 SELECT partner_id, consent_id, customer_id, affiliate_id, round, reference, string_to_array(key_ids, ' '), since,
-       notice_id, cause, noticed_at, erase_by, string_to_array(uses, ' ')
+       notice_id, cause, noticed_at, erase_by, string_to_array(uses, ' '), string_to_array(fields, ' ')
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::timestamptz[],
-            $9::uuid[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::text[])
+            $9::uuid[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[])
     AS n (partner_id, consent_id, customer_id, affiliate_id, round, reference, key_ids, since, notice_id, cause,
-          noticed_at, erase_by, uses)
+          noticed_at, erase_by, uses, fields)
 ORDER BY partner_id, consent_id, affiliate_id, round
 ON CONFLICT (partner_id, consent_id, affiliate_id, round) DO UPDATE
-SET key_ids = excluded.key_ids, uses = excluded.uses, notice_id = excluded.notice_id, cause = excluded.cause, noticed_at = excluded.noticed_at,
-    erase_by = excluded.erase_by
+SET key_ids = excluded.key_ids, uses = excluded.uses, fields = excluded.fields, notice_id = excluded.notice_id,
+    cause = excluded.cause, noticed_at = excluded.noticed_at, erase_by = excluded.erase_by
 
 -- name: must_erase
 SELECT DISTINCT r.partner_id, r.consent_id
@@ -155,6 +155,7 @@ WHERE r.notice_id IS NULL
   AND (c.status NOT IN ('AUTH', 'SUSP') OR 'sharing' = ANY (c.ended_purposes) OR NOT c.terms ? 'sharing'
        OR (c.terms -> 'sharing' ->> 'use_until')::timestamptz <= $1 OR (c.terms ->> 'valid_until')::timestamptz <= $1
        OR NOT c.terms -> 'sharing' -> 'affiliates' ? r.affiliate_id
+       OR NOT c.terms -> 'sharing' -> 'fields' ?& r.fields
        OR EXISTS (
            SELECT FROM unnest(r.uses) AS u (use)
            WHERE NOT c.terms -> 'sharing' -> 'purposes' ? u.use

@@ -493,6 +493,32 @@ async def test_what_was_given_for_a_use_that_is_approved_no_more_must_be_erased(
     assert await stage.service.sweep() == 0
 
 
+@pytest.mark.parametrize(("fields", "erased"), [(COARSE[1:], True), ((*COARSE, SharingField.PAYEE), False)])
+async def test_what_holds_a_field_that_new_terms_drop_must_be_erased(
+    stage: Sharing, fields: tuple[SharingField, ...], erased: bool
+) -> None:
+    backend = stage.backend
+    await settle(backend, 1)
+    await stage.drain()
+    [first, _] = await stage.told(PaymentShared)
+    await change(backend, permits(2, fields=fields))
+    # Also where its event is forgotten before it is read.
+    async with backend.store.reading() as uow:
+        assert bool(await uow.sharing.must_erase(NOW, 9)) is erased
+    await settle(backend, 2)
+    await stage.drain()
+    notices = await stage.told(EraseNotice)
+    assert [(n.affiliate_id, n.cause) for n in notices] == [
+        (affiliate, EraseCause.DROPPED) for affiliate in ("mobile", "points") if erased
+    ]
+    assert await stage.service.sweep() == 0
+    # What follows is under another reference, and holds less.
+    await settle(backend, 3)
+    await stage.drain()
+    last = [s for s in await stage.told(PaymentShared) if s.affiliate_id == first.affiliate_id][-1]
+    assert (last.consent_ref != first.consent_ref) is erased
+
+
 async def test_what_was_given_for_a_use_that_new_terms_drop_must_be_erased(backend: Backend) -> None:
     await backend.put_merchants(merchant())
     await backend.put_consents(permits(purposes=("loyalty", "spending-analysis")))

@@ -179,5 +179,7 @@ def erase_cause(
         return EraseCause.ENDED
     if holder.affiliate_id not in terms.affiliates or not set(terms.purposes).issuperset(holder.uses):
         return EraseCause.DROPPED
+    if not set(terms.fields).issuperset(holder.fields):
+        return EraseCause.DROPPED
     withdrawn = any((holder.affiliate_id, use) not in approved for use in holder.uses)
     return EraseCause.WITHDRAWN if withdrawn else None

@@ -80,7 +80,7 @@ class Holder(Struct, frozen=True, gc=False):
         round: 1, 2 …: a customer may permit again what they had ended.
         reference: the affiliate's own name of this consent and round.
         key_ids: the keys under which its names of the customer were made.
-        uses: for which it was given anything, sorted.
+        uses, fields: for which it was given anything, and what was in it; sorted.
     """
 
     key: ConsentKey
@@ -93,6 +93,7 @@ class Holder(Struct, frozen=True, gc=False):
     uses: tuple[str, ...]
     notice: Notice | None = None
     confirmed_at: datetime | None = None
+    fields: tuple[str, ...] = ()
 
 
 class ShareRow(Struct, frozen=True, gc=False):
