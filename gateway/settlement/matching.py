@@ -125,12 +125,12 @@ class SettlementService:
         """Settle payments whose clearing had become a break and would match now; return how many.
 
         Their outcome was found later, or another record that had settled them was corrected. What does not match then
-        is a break of another kind: a second record of the payment, or another amount.
+        is a break of another kind: a second record of the payment, another amount, or cleared though it is undone.
         """
 
         async def match() -> tuple[int, Applied]:
             async with self._store.transaction() as uow:
-                found = await uow.clearing.approved_since(self._settings.match_again_max)
+                found = await uow.clearing.moved_since(self._settings.match_again_max)
                 applied = Applied()
                 for (network_id, cycle_id), group in groupby(found, key=lambda f: (f[0], f[1])):
                     records = [record for _, _, record in group]

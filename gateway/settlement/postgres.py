@@ -92,8 +92,8 @@ class PostgresClearingStore:
     ) -> None:
         await self._connection.execute(_SQL.confirm, network_id, cycle_id, numbers, created_at)
 
-    async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
-        rows = await self._connection.fetch(_SQL.approved_since, limit)
+    async def moved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
+        rows = await self._connection.fetch(_SQL.moved_since, limit)
         return [
             (
                 r["network_id"],

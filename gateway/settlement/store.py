@@ -100,8 +100,8 @@ class ClearingStore(Protocol):
     ) -> None:
         """Note for each record number the payment it matched, or the break."""
 
-    async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
-        """Records (with network and cycle) that would settle their payments now, which are approved.
+    async def moved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
+        """Records (with network and cycle) whose payments have moved on since they became breaks.
 
         They are breaks as not approved, and an outcome was found, or as cleared before, which a correction took back.
         Locked until the transaction ends; those that another holds are left out.

@@ -128,7 +128,7 @@ async def test_a_new_record_names_no_payment_of_another_number_nor_one_that_is_s
             )
 
 
-async def test_breaks_are_found_again_once_their_payments_are_approved(store: Store) -> None:
+async def test_breaks_are_found_again_once_their_payments_have_moved_on(store: Store) -> None:
     states = {
         1: PaymentState.UNKNOWN,
         2: PaymentState.UNKNOWN,
@@ -149,17 +149,24 @@ async def test_breaks_are_found_again_once_their_payments_are_approved(store: St
             NET, "c1", [(n, payment(n).key, Break(kind, "why")) for n, kind in kinds.items()]
         )
     async with store.transaction() as uow:
-        assert await uow.clearing.approved_since(10) == []
+        assert await uow.clearing.moved_since(10) == []
         await uow.payments.lock([payment(2).key])
         await uow.payments.update([payment(2, state=PaymentState.APPROVED, version=2)])
-        assert await uow.clearing.approved_since(10) == [(NET, "c1", records[2])]
-        assert await uow.clearing.approved_since(0) == []
+        assert await uow.clearing.moved_since(10) == [(NET, "c1", records[2])]
+        assert await uow.clearing.moved_since(0) == []
         await uow.clearing.write_outcomes(NET, "c1", [(2, payment(2).key, None)])
-        assert await uow.clearing.approved_since(10) == []
+        assert await uow.clearing.moved_since(10) == []
+        # Undone after it was cleared, in whatever order: it is another break.
+        for state in PaymentState:
+            await uow.payments.lock([payment(1).key])
+            await uow.payments.update([payment(1, state=state, version=2)])
+            moved = state in ("approved", "settled", "reversing", "reversed")
+            assert await uow.clearing.moved_since(10) == ([(NET, "c1", records[1])] if moved else [])
+        await uow.payments.update([payment(1, state=PaymentState.DECLINED, version=2)])
         # What had settled it was corrected.
         await uow.payments.lock([payment(4).key])
         await uow.payments.update([payment(4, state=PaymentState.APPROVED, version=2)])
-        assert await uow.clearing.approved_since(10) == [(NET, "c1", records[4])]
+        assert await uow.clearing.moved_since(10) == [(NET, "c1", records[4])]
 
 
 async def test_a_correction_puts_what_it_supersedes_aside_with_its_outcome(store: Store) -> None:
@@ -216,8 +223,8 @@ async def test_breaks_that_another_transaction_looks_at_are_left_to_it(backend: 
         await uow.clearing.add(NET, "c1", [clearing_record(one, 1)], created_at=NOW)
         await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, Break(BreakKind.NOT_APPROVED, "why"))])
     async with backend.store.transaction() as uow, backend.store.transaction() as other:
-        assert len(await uow.clearing.approved_since(10)) == 1
-        assert await other.clearing.approved_since(10) == []
+        assert len(await uow.clearing.moved_since(10)) == 1
+        assert await other.clearing.moved_since(10) == []
 
 
 @pytest.mark.parametrize(("network_id", "number"), [(OTHER, 1), (NET, 2)])

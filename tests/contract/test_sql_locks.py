@@ -398,8 +398,8 @@ SKIPS: Final = {
         lambda rows: (len(rows),),
         number_of("cancellation_id", "x"),
     ),
-    "clearing.approved_since": Lock(
-        *(load("clearing").approved_since, "clearing_record", (payment_row, clearing_row)),
+    "clearing.moved_since": Lock(
+        *(load("clearing").moved_since, "clearing_record", (payment_row, clearing_row)),
         lambda rows: (len(rows),),
         "record_no = $1",
     ),

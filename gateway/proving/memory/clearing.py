@@ -15,7 +15,16 @@ from gateway.settlement.store import NO_OUTCOMES, Outcome
 from schemas.clearing import ClearingRecord
 from schemas.primitives import NetworkId
 
-_MAY_MATCH = (BreakKind.NOT_APPROVED, BreakKind.DUPLICATE)
+_MOVED_ON = {
+    BreakKind.NOT_APPROVED: {
+        PaymentState.APPROVED,
+        PaymentState.SETTLED,
+        PaymentState.REVERSING,
+        PaymentState.REVERSED,
+    },
+    BreakKind.DUPLICATE: {PaymentState.APPROVED},
+}
+"""Break → states of its payment in which it is none any more, or one of another kind."""
 
 
 class MemoryClearingStore:
@@ -93,14 +102,14 @@ class MemoryClearingStore:
             if row.created_at is not None and row.created_at < created_at:
                 self._tx.update(self._db.clearing, key, replace(row, created_at=created_at))
 
-    async def approved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
-        await self._boundary("clearing.approved_since")
+    async def moved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
+        await self._boundary("clearing.moved_since")
         found = []
         for (network_id, cycle_id, number), row in sorted(self._tx.items(self._db.clearing), key=lambda item: item[0]):
-            if row.found is None or row.found.kind not in _MAY_MATCH or row.payment is None:
+            if row.found is None or row.payment is None:
                 continue
             payment = self._tx.get(self._db.payments, row.payment)
-            if payment is None or payment.state is not PaymentState.APPROVED:
+            if payment is None or payment.state not in _MOVED_ON.get(row.found.kind, ()):
                 continue
             if self._tx.try_lock(self._db.clearing, (network_id, cycle_id, number)):
                 found.append((network_id, cycle_id, row.record))

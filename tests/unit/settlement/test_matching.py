@@ -196,7 +196,7 @@ async def test_what_does_not_match_when_its_payment_is_approved_after_all_is_tol
     # That it is a break was told; nothing more is looked at again.
     assert [c.breaks for c in cycles(rig)] == [len(records), *([0] if state == "settled" else [])]
     async with rig.store.transaction() as uow:
-        assert await uow.clearing.approved_since(10) == []
+        assert await uow.clearing.moved_since(10) == []
 
 
 async def test_an_outcome_that_is_found_in_time_settles(rig: Rig) -> None:
@@ -220,6 +220,17 @@ async def test_a_reversed_payment_that_was_cleared_is_a_break(rig: Rig) -> None:
     await rig.settlement.take([clearing_message(batch(cleared(rig, 5)))])
     assert breaks(rig) == {5: BreakKind.REVERSED_BUT_CLEARED}
     assert rig.states()["order-5"] == "reversed"
+
+
+@pytest.mark.parametrize("code", ["00", "25"])
+async def test_that_a_cleared_payment_was_undone_after_all_is_told(rig: Rig, code: str) -> None:
+    rig.settlement = rig.new_settlement(too_early_s=0.0)
+    await rig.settlement.take([clearing_message(batch(cleared(rig, 5)))])
+    assert breaks(rig) == {5: BreakKind.NOT_APPROVED}
+    rig.network.script = lambda _: Behaviour(code=code)
+    assert await rig.reversals.work() == 1
+    assert await rig.settlement.match_again() == 0
+    assert (breaks(rig), rig.states()["order-5"]) == ({5: BreakKind.REVERSED_BUT_CLEARED}, "reversed")
 
 
 async def test_a_payment_cleared_twice_settles_once(rig: Rig) -> None:
