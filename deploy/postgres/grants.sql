@@ -39,7 +39,8 @@ GRANT SELECT, INSERT, UPDATE (disabled_at) ON public.partner_key TO mypay_operat
 GRANT SELECT ON public.merchant TO mypay_initiation, mypay_execution, mypay_schedule, mypay_portability, mypay_readonly;
 GRANT SELECT (merchant_id, mcc, name_location) ON public.merchant TO mypay_sharing, mypay_marketing;
 GRANT SELECT (merchant_id, name, mcc) ON public.merchant TO mypay_portability_api;
-GRANT SELECT, INSERT, UPDATE (acceptor_id, name_location, mcc, networks, active, name) ON public.merchant TO mypay_operator;
+GRANT SELECT (merchant_id, acceptor_id, former_acceptors) ON public.merchant TO mypay_settlement;
+GRANT SELECT, INSERT, UPDATE (acceptor_id, name_location, mcc, networks, active, name, former_acceptors) ON public.merchant TO mypay_operator;
 GRANT SELECT (token, customer_id, key_id, nonce, ciphertext) ON public.funding_token TO mypay_execution;
 GRANT SELECT (token, customer_id) ON public.funding_token TO mypay_consents, mypay_portability_api;
 GRANT SELECT, INSERT, UPDATE (customer_id, key_id, nonce, ciphertext, sealed_at) ON public.funding_token TO mypay_operator;

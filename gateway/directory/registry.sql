@@ -44,4 +44,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool
     AS m (merchant_id, acceptor_id, name_location, mcc, networks, active, name)
 ON CONFLICT (merchant_id) DO UPDATE
 SET acceptor_id = excluded.acceptor_id, name_location = excluded.name_location, mcc = excluded.mcc,
-    networks = excluded.networks, active = excluded.active, name = excluded.name
+    networks = excluded.networks, active = excluded.active, name = excluded.name,
+    former_acceptors = CASE
+        WHEN merchant.acceptor_id = ANY (merchant.former_acceptors || excluded.acceptor_id) THEN merchant.former_acceptors
+        ELSE merchant.former_acceptors || merchant.acceptor_id END

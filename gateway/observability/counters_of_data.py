@@ -200,7 +200,7 @@ COUNTERS_OF_DATA: Final = (
         reasons={
             "break": (
                 *("missing_here", "missing_there", "trace_differs", "duplicate", "kind_differs"),
-                *("reversed_but_cleared", "not_approved", "amount_differs"),
+                *("reversed_but_cleared", "not_approved", "acceptor_differs", "amount_differs"),
             )
         },
     ),

@@ -47,13 +47,19 @@ FROM unnest($3::integer[], $4::text[], $5::uuid[], $6::text[], $7::text[])
     AS o (record_no, partner_id, payment_id, break_kind, break_detail)
 WHERE c.network_id = $1 AND c.cycle_id = $2 AND c.record_no = o.record_no
 
+-- name: acceptors
+SELECT merchant_id, former_acceptors || acceptor_id AS acceptors FROM merchant WHERE merchant_id = ANY ($1::text[])
+
 -- name: moved_since
 -- Breaks are few, and have an index of their own.
 SELECT c.network_id, c.cycle_id, c.record_no, c.kind, c.rrn, c.stan, c.terminal_id, c.acceptor_id, c.amount_minor,
        c.currency
 FROM clearing_record c JOIN payment p USING (partner_id, payment_id)
-WHERE c.break_kind IN ('not_approved', 'duplicate')
+WHERE c.break_kind IN ('not_approved', 'duplicate', 'acceptor_differs')
   AND (p.state = 'approved' OR c.break_kind = 'not_approved' AND p.state IN ('settled', 'reversing', 'reversed'))
+  AND (c.break_kind <> 'acceptor_differs' OR EXISTS (
+      SELECT FROM merchant m
+      WHERE m.merchant_id = p.merchant_id AND rtrim(c.acceptor_id) = ANY (m.former_acceptors || m.acceptor_id)))
 ORDER BY c.network_id, c.cycle_id, c.record_no
 LIMIT $1
 FOR NO KEY UPDATE OF c SKIP LOCKED

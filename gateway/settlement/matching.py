@@ -32,7 +32,7 @@ from gateway.settlement.store import Outcome, SettlementUnit
 from schemas.clearing import ClearingBatch, ClearingRecord
 from schemas.codec import encode
 from schemas.events import CycleSettled, EventType
-from schemas.primitives import NetworkId
+from schemas.primitives import MerchantId, NetworkId
 from schemas.topics import SETTLEMENTS
 
 
@@ -147,7 +147,7 @@ class SettlementService:
     ) -> Applied:
         now = self._clock.now()
         locked = await uow.clearing.payments_by_rrn(network_id, sorted({r.rrn for r in records}))
-        judged = _match(records, locked)
+        judged = _match(records, locked, await _acceptors(uow, locked))
         if judged.breaks:
             # That they are breaks was told. What kind they are now people see: why they were is over.
             told = [(record.record_no, key, found) for record, key, found in judged.breaks]
@@ -186,7 +186,7 @@ class SettlementService:
             locked = await uow.clearing.payments_by_rrn(batch.network_id, rrns)
             if patient and any(self._may_be_settled_soon(p, now) for p in locked.values()):
                 raise _TooEarlyError
-            outcomes = _match(sorted_records.to_match, locked)
+            outcomes = _match(sorted_records.to_match, locked, await _acceptors(uow, locked))
             outcomes.sorted_records = sorted_records
             applied = await apply_changes(uow, _cleared(outcomes), now=now, locked=_by_key(locked))
             await _write_new(uow, batch, outcomes, created_at)
@@ -282,6 +282,10 @@ async def _write_new(uow: SettlementUnit, batch: ClearingBatch, outcomes: _Outco
     await uow.clearing.add(batch.network_id, batch.cycle_id, new, created_at=created_at, outcomes=outcomes.by_record())
 
 
+async def _acceptors(uow: SettlementUnit, payments: Mapping[str, Payment]) -> Mapping[MerchantId, frozenset[str]]:
+    return await uow.clearing.acceptors(sorted({p.merchant_id for p in payments.values()}))
+
+
 def _by_key(payments: Mapping[str, Payment]) -> dict[PaymentKey, Payment]:
     return {p.key: p for p in payments.values()}
 
@@ -293,13 +297,18 @@ def _cleared(outcomes: _Outcomes) -> list[Change]:
     ]
 
 
-def _match(records: Sequence[ClearingRecord], payments: Mapping[str, Payment]) -> _Outcomes:
+def _match(
+    records: Sequence[ClearingRecord],
+    payments: Mapping[str, Payment],
+    acceptors: Mapping[MerchantId, frozenset[str]],
+) -> _Outcomes:
     outcomes = _Outcomes()
     cleared: set[str] = set()
     for record in records:
         named = payments.get(record.rrn)
         payment = None if named is None else ClearedPayment.of(named)
-        outcome = match_record(record, payment, already_cleared=record.rrn in cleared)
+        own = acceptors.get(payment.merchant_id, frozenset()) if payment is not None else frozenset()
+        outcome = match_record(record, payment, already_cleared=record.rrn in cleared, acceptors=own)
         match outcome:
             case Matched():
                 cleared.add(record.rrn)

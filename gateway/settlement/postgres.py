@@ -12,7 +12,7 @@ from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.settlement.rules import Break, BreakKind, StoredRecord
 from gateway.settlement.store import NO_OUTCOMES, Outcome
 from schemas.clearing import ClearingKind, ClearingRecord
-from schemas.primitives import NetworkId
+from schemas.primitives import MerchantId, NetworkId
 
 _SQL = load(__name__, "clearing")
 
@@ -32,6 +32,10 @@ class PostgresClearingStore:
     async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, Payment]:
         rows = await self._connection.fetch(_SQL.payments_by_rrn, network_id, rrns)
         return {row["rrn"]: payment_of(row) for row in rows}
+
+    async def acceptors(self, merchant_ids: Sequence[MerchantId]) -> Mapping[MerchantId, frozenset[str]]:
+        rows = await self._connection.fetch(_SQL.acceptors, merchant_ids)
+        return {MerchantId(r["merchant_id"]): frozenset(r["acceptors"]) for r in rows}
 
     async def add(
         self,

@@ -32,6 +32,7 @@ class BreakKind(StrEnum):
     KIND_DIFFERS = "kind_differs"  # purchase here, refund there, or the other way round
     REVERSED_BUT_CLEARED = "reversed_but_cleared"
     NOT_APPROVED = "not_approved"  # the network never approved it to us
+    ACCEPTOR_DIFFERS = "acceptor_differs"  # another merchant is paid: an acceptor that the payment's has never been
     AMOUNT_DIFFERS = "amount_differs"  # another amount or currency
 
 
@@ -101,16 +102,24 @@ OPERATION_OF: Final[Mapping[ClearingKind, Operation]] = {
 }
 
 
-def match_record(record: ClearingRecord, payment: ClearedPayment | None, *, already_cleared: bool) -> Matched | Break:
+def match_record(
+    record: ClearingRecord,
+    payment: ClearedPayment | None,
+    *,
+    already_cleared: bool,
+    acceptors: Collection[str] = (),
+) -> Matched | Break:
     """Match one clearing record with the payment found by its network and RRN.
 
     The first disagreement in the order of the code is told: whether it is this payment at all, whether it may be
-    cleared, and only then by how much it differs.
+    cleared, and only then who is paid, and how much.
 
     Args:
         record: the network's word.
         payment: None when no payment of that network has that RRN.
         already_cleared: another record matched this payment before.
+        acceptors: ids of the payment's merchant, of now and of before: it was sent with one of them. None at all: the
+            merchant is not known, and nothing is compared.
     """
     if payment is None:
         return Break(BreakKind.MISSING_HERE, "no payment of this network has this RRN")
@@ -122,6 +131,8 @@ def match_record(record: ClearingRecord, payment: ClearedPayment | None, *, alre
         reversed_here = payment.state in (PaymentState.REVERSING, PaymentState.REVERSED)
         kind = BreakKind.REVERSED_BUT_CLEARED if reversed_here else BreakKind.NOT_APPROVED
         return Break(kind, f"the payment is {payment.state}")
+    if acceptors and record.acceptor_id.rstrip() not in acceptors:
+        return Break(BreakKind.ACCEPTOR_DIFFERS, "the payment's merchant has never had this acceptor id")
     if (record.amount_minor, record.currency) != (payment.amount_minor, payment.currency):
         there, here = f"{record.amount_minor} {record.currency}", f"{payment.amount_minor} {payment.currency}"
         return Break(BreakKind.AMOUNT_DIFFERS, f"cleared {there}, approved {here} (minor units)")

@@ -9,7 +9,7 @@ from gateway.payments.rules.payment import Payment, PaymentKey
 from gateway.payments.store import PaymentChangeUnit
 from gateway.settlement.rules import Break, StoredRecord
 from schemas.clearing import ClearingRecord
-from schemas.primitives import NetworkId
+from schemas.primitives import MerchantId, NetworkId
 
 
 class ClearingSealError(Exception):
@@ -50,6 +50,9 @@ class ClearingStore(Protocol):
 
     async def payments_by_rrn(self, network_id: NetworkId, rrns: Sequence[str]) -> Mapping[str, Payment]:
         """Payments by the network's reference, locked until the transaction ends."""
+
+    async def acceptors(self, merchant_ids: Sequence[MerchantId]) -> Mapping[MerchantId, frozenset[str]]:
+        """Each merchant's acceptor ids, of now and of before; who is not in the directory is left out."""
 
     async def add(
         self,
@@ -103,7 +106,8 @@ class ClearingStore(Protocol):
     async def moved_since(self, limit: int) -> Sequence[tuple[NetworkId, str, ClearingRecord]]:
         """Records (with network and cycle) whose payments have moved on since they became breaks.
 
-        They are breaks as not approved, and an outcome was found, or as cleared before, which a correction took back.
+        They are breaks as not approved, and an outcome was found; as cleared before, which a correction took back; or
+        under another acceptor, which their merchant's directory entry has had since.
         Locked until the transaction ends; those that another holds are left out.
         """
 

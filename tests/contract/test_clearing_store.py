@@ -3,14 +3,16 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from gateway.base.errors import StoreConflictError, StoreIntegrityError
 from gateway.database.unit import Store
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.settlement.rules import Break, BreakKind, ClearedPayment, StoredRecord
-from schemas.primitives import NetworkId
+from schemas.primitives import MerchantId, NetworkId
 from tests.contract.conftest import Backend
 from tests.support.builders import NETWORK, NOW, TERMINAL, clearing_record, later, payment, trace
+from tests.support.domain_samples import merchant
 
 NET, OTHER = NetworkId(NETWORK), NetworkId("net-b")
 
@@ -225,6 +227,34 @@ async def test_breaks_that_another_transaction_looks_at_are_left_to_it(backend: 
     async with backend.store.transaction() as uow, backend.store.transaction() as other:
         assert len(await uow.clearing.moved_since(10)) == 1
         assert await other.clearing.moved_since(10) == []
+
+
+async def test_a_merchant_s_acceptors_are_today_s_and_those_of_before(backend: Backend) -> None:
+    known = merchant()
+    for acceptor_id in ("A1", "A1", "A2", "A3", "A1", "A2"):
+        acceptor = structs.replace(known.acceptor, acceptor_id=acceptor_id)
+        await backend.put_merchants(structs.replace(known, acceptor=acceptor))
+    async with backend.store.transaction() as uow:
+        found = await uow.clearing.acceptors([known.merchant_id, MerchantId("nobody")])
+        assert found == {known.merchant_id: {"A1", "A2", "A3"}}
+        assert await uow.clearing.acceptors([]) == {}
+
+
+async def test_another_acceptor_is_looked_at_again_once_it_is_the_merchant_s(backend: Backend) -> None:
+    known, one = merchant(), payment(1, state=PaymentState.APPROVED)
+    await backend.put_merchants(known)
+    record = clearing_record(one, 1, acceptor_id="THEIRS ")
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([one])
+        await uow.clearing.add(NET, "c1", [record], created_at=NOW)
+        await uow.clearing.write_outcomes(NET, "c1", [(1, one.key, Break(BreakKind.ACCEPTOR_DIFFERS, "why"))])
+    async with backend.store.transaction() as uow:
+        assert await uow.clearing.moved_since(10) == []
+    for acceptor_id in ("THEIRS", "ANOTHER"):
+        acceptor = structs.replace(known.acceptor, acceptor_id=acceptor_id)
+        await backend.put_merchants(structs.replace(known, acceptor=acceptor))
+        async with backend.store.transaction() as uow:
+            assert await uow.clearing.moved_since(10) == [(NET, "c1", record)]
 
 
 @pytest.mark.parametrize(("network_id", "number"), [(OTHER, 1), (NET, 2)])

@@ -113,7 +113,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     ),
     Role.SETTLEMENT: (
         _MOVES,
-        "clearing: payments_by_rrn lock earlier put_aside supersede confirm write_outcomes moved_since",
+        "clearing: payments_by_rrn acceptors lock earlier put_aside supersede confirm write_outcomes moved_since",
         "copy: ledger_transfer clearing_record",
     ),
     Role.SCHEDULE: (

@@ -13,7 +13,7 @@ from gateway.proving.memory.tables import ClearingRow
 from gateway.settlement.rules import Break, BreakKind, StoredRecord, content
 from gateway.settlement.store import NO_OUTCOMES, Outcome
 from schemas.clearing import ClearingRecord
-from schemas.primitives import NetworkId
+from schemas.primitives import MerchantId, NetworkId
 
 _MOVED_ON = {
     BreakKind.NOT_APPROVED: {
@@ -23,6 +23,7 @@ _MOVED_ON = {
         PaymentState.REVERSED,
     },
     BreakKind.DUPLICATE: {PaymentState.APPROVED},
+    BreakKind.ACCEPTOR_DIFFERS: {PaymentState.APPROVED},
 }
 """Break → states of its payment in which it is none any more, or one of another kind."""
 
@@ -40,6 +41,10 @@ class MemoryClearingStore:
         named = {rrn: key for rrn in rrns if (key := self._tx.get(self._db.rrns, (network_id, rrn))) is not None}
         payments = await self._tx.lock(self._db.payments, named.values())
         return {rrn: payments[key] for rrn, key in named.items()}
+
+    async def acceptors(self, merchant_ids: Sequence[MerchantId]) -> Mapping[MerchantId, frozenset[str]]:
+        await self._boundary("clearing.acceptors")
+        return {i: found for i in merchant_ids if (found := self._db.acceptors_of(i))}
 
     async def add(
         self,
@@ -110,6 +115,9 @@ class MemoryClearingStore:
                 continue
             payment = self._tx.get(self._db.payments, row.payment)
             if payment is None or payment.state not in _MOVED_ON.get(row.found.kind, ()):
+                continue
+            own = self._db.acceptors_of(payment.merchant_id)
+            if row.found.kind is BreakKind.ACCEPTOR_DIFFERS and row.record.acceptor_id.rstrip() not in own:
                 continue
             if self._tx.try_lock(self._db.clearing, (network_id, cycle_id, number)):
                 found.append((network_id, cycle_id, row.record))

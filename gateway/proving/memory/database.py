@@ -105,6 +105,7 @@ class Database:
             "clearing_superseded", append_only=True
         )
         self.merchants: Table[MerchantId, Merchant] = Table("merchant")
+        self.former_acceptors: dict[MerchantId, set[str]] = {}
         self.tokens: Table[FundingToken, TokenRow] = Table("funding_token")
         self.identity_links: Table[tuple[str, str], CustomerId] = Table("identity_link")
         self.used_assertions: Table[tuple[str, str], AssertionUse] = Table("used_assertion")
@@ -148,7 +149,15 @@ class Database:
 
     def put_merchant(self, merchant: Merchant) -> None:
         """Write a merchant, committed."""
+        if (before := self.merchants.rows.get(merchant.merchant_id)) is not None:
+            self.former_acceptors.setdefault(merchant.merchant_id, set()).add(before.acceptor.acceptor_id)
         self.merchants.rows[merchant.merchant_id] = merchant
+
+    def acceptors_of(self, merchant_id: MerchantId) -> frozenset[str]:
+        """Acceptor ids of a merchant, of now and of before; none of one who is not known."""
+        if (row := self.merchants.rows.get(merchant_id)) is None:
+            return frozenset()
+        return frozenset({row.acceptor.acceptor_id, *self.former_acceptors.get(merchant_id, ())})
 
     def put_token(self, token: str, customer_id: str, *partners: str) -> None:
         """Write a funding token with the partners that may use it, committed."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 from msgspec.structs import replace
 
 from gateway.base.errors import PublisherUnavailableError, StoreConflictError, StoreUnavailableError
@@ -33,7 +34,7 @@ from tests.support.builders import (
     numbered_order,
     payment,
 )
-from tests.support.domain_samples import consent, krw, purpose
+from tests.support.domain_samples import consent, krw, merchant, purpose
 from tests.support.rig import Rig
 
 AWAY = StoreUnavailableError("away")
@@ -131,6 +132,7 @@ BREAKS = {
     "another terminal":         (1, {"terminal_id": "GW000009"},       B.TRACE_DIFFERS),
     "another amount":           (1, {"amount_minor": 999},             B.AMOUNT_DIFFERS),
     "another currency":         (1, {"currency": "USD"},               B.AMOUNT_DIFFERS),
+    "another acceptor":         (1, {"acceptor_id": "ACCEPTOR2"},      B.ACCEPTOR_DIFFERS),
     "a refund":                 (1, {"kind": ClearingKind.REFUND},     B.KIND_DIFFERS),
     "a declined payment":       (4, {},                                B.NOT_APPROVED),
     "an unknown payment":       (5, {},                                B.NOT_APPROVED),
@@ -197,6 +199,19 @@ async def test_what_does_not_match_when_its_payment_is_approved_after_all_is_tol
     assert [c.breaks for c in cycles(rig)] == [len(records), *([0] if state == "settled" else [])]
     async with rig.store.transaction() as uow:
         assert await uow.clearing.moved_since(10) == []
+
+
+async def test_an_acceptor_that_the_directory_learns_of_settles_and_one_of_before_still_does(rig: Rig) -> None:
+    await rig.settlement.take([clearing_message(batch(cleared(rig, 1, acceptor_id="ACCEPTOR2")))])
+    assert await rig.settlement.match_again() == 0
+    assert breaks(rig) == {1: BreakKind.ACCEPTOR_DIFFERS}
+    known = merchant()
+    rig.database.put_merchant(structs.replace(known, acceptor=structs.replace(known.acceptor, acceptor_id="ACCEPTOR2")))
+    assert await rig.settlement.match_again() == 1
+    assert breaks(rig) == {}
+    # What was sent before that comes under the id of that time.
+    await rig.settlement.take([clearing_message(batch(cleared(rig, 2)))])
+    assert [rig.states()[f"order-{n}"] for n in (1, 2)] == ["settled"] * 2
 
 
 async def test_an_outcome_that_is_found_in_time_settles(rig: Rig) -> None:

@@ -54,38 +54,53 @@ def payment(**fields: Any) -> ClearedPayment:
     return ClearedPayment(**(defaults | fields))
 
 
-# The record is a purchase of 1000 KRW with STAN 17 at TERM0001. "cleared": another record matched the payment before.
+# The record is a purchase of 1000 KRW with STAN 17 at TERM0001 for ACCEPTOR1. "cleared": another record matched the
+# payment before. "acceptor": whose that is; "former": the merchant's of before; "unknown": there is no such merchant.
+ACCEPTORS = {
+    "own": {"ACCEPTOR1"},
+    "former": {"ACCEPTOR2", "ACCEPTOR1"},
+    "another": {"ACCEPTOR2"},
+    "unknown": set(),
+    "-": set(),
+}
 MATCHES = """
-  state      operation  amount    stan  terminal  cleared  found
-  approved   purchase   1000 KRW  17    TERM0001  no       matched
-  -          -          -    -    -     -         no       missing_here
-  -          -          -    -    -     -         yes      missing_here
-  approved   purchase   1000 KRW  18    TERM0001  no       trace_differs
-  approved   purchase   1000 KRW  17    TERM0002  no       trace_differs
-  approved   purchase   1000 KRW  17    TERM0001  yes      duplicate
-  settled    purchase   1000 KRW  17    TERM0001  no       duplicate
-  settled    purchase   1000 KRW  17    TERM0001  yes      duplicate
-  approved   refund     1000 KRW  17    TERM0001  no       kind_differs
-  reversing  purchase   1000 KRW  17    TERM0001  no       reversed_but_cleared
-  reversed   purchase   1000 KRW  17    TERM0001  no       reversed_but_cleared
-  rejected   purchase   1000 KRW  17    TERM0001  no       not_approved
-  scheduled  purchase   1000 KRW  17    TERM0001  no       not_approved
-  sent       purchase   1000 KRW  17    TERM0001  no       not_approved
-  unknown    purchase   1000 KRW  17    TERM0001  no       not_approved
-  declined   purchase   1000 KRW  17    TERM0001  no       not_approved
-  approved   purchase    999 KRW  17    TERM0001  no       amount_differs
-  approved   purchase   1001 KRW  17    TERM0001  no       amount_differs
-  approved   purchase   1000 USD  17    TERM0001  no       amount_differs
-  settled    purchase    999 KRW  18    TERM0001  yes      trace_differs
-  settled    refund      999 KRW  17    TERM0001  no       duplicate
-  reversed   refund      999 KRW  17    TERM0001  no       kind_differs
-  reversed   purchase    999 KRW  17    TERM0001  no       reversed_but_cleared
+  state      operation  amount    stan  terminal  acceptor  cleared  found
+  approved   purchase   1000 KRW  17    TERM0001  own       no       matched
+  -          -          -    -    -     -         -         no       missing_here
+  -          -          -    -    -     -         -         yes      missing_here
+  approved   purchase   1000 KRW  18    TERM0001  own       no       trace_differs
+  approved   purchase   1000 KRW  17    TERM0002  own       no       trace_differs
+  approved   purchase   1000 KRW  17    TERM0001  own       yes      duplicate
+  settled    purchase   1000 KRW  17    TERM0001  own       no       duplicate
+  settled    purchase   1000 KRW  17    TERM0001  own       yes      duplicate
+  approved   refund     1000 KRW  17    TERM0001  own       no       kind_differs
+  reversing  purchase   1000 KRW  17    TERM0001  own       no       reversed_but_cleared
+  reversed   purchase   1000 KRW  17    TERM0001  own       no       reversed_but_cleared
+  rejected   purchase   1000 KRW  17    TERM0001  own       no       not_approved
+  scheduled  purchase   1000 KRW  17    TERM0001  own       no       not_approved
+  sent       purchase   1000 KRW  17    TERM0001  own       no       not_approved
+  unknown    purchase   1000 KRW  17    TERM0001  own       no       not_approved
+  declined   purchase   1000 KRW  17    TERM0001  own       no       not_approved
+  approved   purchase    999 KRW  17    TERM0001  own       no       amount_differs
+  approved   purchase   1001 KRW  17    TERM0001  own       no       amount_differs
+  approved   purchase   1000 USD  17    TERM0001  own       no       amount_differs
+  settled    purchase    999 KRW  18    TERM0001  own       yes      trace_differs
+  settled    refund      999 KRW  17    TERM0001  own       no       duplicate
+  reversed   refund      999 KRW  17    TERM0001  own       no       kind_differs
+  reversed   purchase    999 KRW  17    TERM0001  own       no       reversed_but_cleared
+  approved   purchase   1000 KRW  17    TERM0001  another   no       acceptor_differs
+  approved   purchase    999 KRW  17    TERM0001  another   no       acceptor_differs
+  approved   purchase   1000 KRW  17    TERM0001  former    no       matched
+  approved   purchase   1000 KRW  17    TERM0001  unknown   no       matched
+  declined   purchase   1000 KRW  17    TERM0001  another   no       not_approved
+  settled    purchase   1000 KRW  17    TERM0001  another   no       duplicate
+  approved   purchase   1000 KRW  18    TERM0001  another   no       trace_differs
 """
 
 
 @pytest.mark.parametrize("row", MATCHES.strip().splitlines()[1:])
 def test_records_match_as_the_table_says(row: str) -> None:
-    state, operation, amount, currency, stan, terminal_id, cleared, found = row.split()
+    state, operation, amount, currency, stan, terminal_id, acceptor, cleared, found = row.split()
     known = (
         None
         if state == "-"
@@ -98,7 +113,8 @@ def test_records_match_as_the_table_says(row: str) -> None:
             terminal_id=terminal_id,
         )
     )
-    result = match_record(record(), known, already_cleared=cleared == "yes")
+    said = record(acceptor_id="ACCEPTOR1  ")  # as some networks fill it up
+    result = match_record(said, known, already_cleared=cleared == "yes", acceptors=ACCEPTORS[acceptor])
     assert (result.kind.value if isinstance(result, Break) else "matched") == found
     # Operators read why.
     assert not isinstance(result, Break) or result.detail
