@@ -25,12 +25,12 @@ from gateway.directory.vault import PostgresTokenVault
 from gateway.messaging.consuming import Consumer
 from gateway.messaging.isolation import IsolatedBatch
 from gateway.messaging.records import DeadLetters, Record
+from gateway.network.card_network import CardNetwork
 from gateway.network.exchange import UnmatchedAnswer
 from gateway.network.iso8583.config import NetworkConfig, load_networks
 from gateway.network.iso8583.pool import Iso8583Network
 from gateway.network.iso8583.reporting import LinkMetrics
 from gateway.network.matching import MatchBy
-from gateway.network.port import CardNetwork
 from gateway.payments.dispatch import Dispatch
 from gateway.payments.execution import ExecutionService, ExecutionSettings
 from gateway.payments.results import ResultSettings

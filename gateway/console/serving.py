@@ -17,7 +17,7 @@ from gateway.app.dead_letters import operators_kafka
 from gateway.app.errors import NotConfiguredError
 from gateway.app.settings import Settings
 from gateway.base.process import Clock, Observer
-from gateway.console import actions, doors, expiry, letter_pages, pages
+from gateway.console import actions, expiry, letter_pages, pages, sign_in_pages
 from gateway.console.letters import Letters
 from gateway.console.oidc import OidcClient
 from gateway.console.rules.access import ROUTES
@@ -35,7 +35,7 @@ def handlers() -> dict[str, Handler]:
     """What answers each route, by its name."""
     found: dict[str, Handler] = {}
     for route in ROUTES:
-        module = next(m for m in (pages, letter_pages, expiry, doors, actions) if hasattr(m, route.name))
+        module = next(m for m in (pages, letter_pages, expiry, sign_in_pages, actions) if hasattr(m, route.name))
         found[route.name] = getattr(module, route.name)
     return found
 

@@ -27,8 +27,8 @@ from gateway.identity.no_providers import NoIdentityProviders
 from gateway.identity.signing import KeySource, SignatureVerifier, recheck_signatures
 from gateway.identity.store import AssertionVerifier, TrustTable
 from gateway.messaging.records import DeadLetters, Record
+from gateway.network.card_network import CardNetwork
 from gateway.network.exchange import FinancialRequest, Operation
-from gateway.network.port import CardNetwork
 from gateway.payments.dispatch import Dispatch, Dispatched
 from gateway.payments.notices import RefusedOrder, refuse_or_report, refuse_orders, reported_events
 from gateway.payments.proofs import use_proofs

@@ -14,8 +14,8 @@ from gateway.base.tracing import exemplar
 from gateway.consents.ended_watch import EndedConsentWatch
 from gateway.database.unit import Store
 from gateway.messaging.isolation import write_isolated
+from gateway.network.card_network import CardNetwork
 from gateway.network.exchange import ExchangeResult, FinancialRequest, NotSent, Operation
-from gateway.network.port import CardNetwork
 from gateway.network.response_codes import STANDARD, ResponseCodes
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.store import PaymentChangeUnit

@@ -17,7 +17,7 @@ from gateway.identity.no_providers import NoIdentityProviders
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.messaging.consuming import Consumer, Handle, consume
 from gateway.messaging.records import DeadLetters, Record
-from gateway.network.port import CardNetwork
+from gateway.network.card_network import CardNetwork
 from gateway.observability.recording import RecordingObserver
 from gateway.payments.execution import ExecutionSettings
 from gateway.payments.results import ResultSettings

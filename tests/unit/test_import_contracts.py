@@ -81,7 +81,7 @@ PLANTED: Final = [
     (PROVING, "streams.relay", "gateway.proving.stack"),
     (ROOMS, "gateway.app.initiation", "gateway.client.messages"),
     (CLIENT, "gateway.client.messages", "gateway.payments.rules.lifecycle"),
-    (CLIENT, "gateway.messaging.reader", "gateway.network.port"),
+    (CLIENT, "gateway.messaging.reader", "gateway.network.card_network"),
     (CLIENT, "gateway.client.sending", "asyncpg"),
     (WORLDS, "gateway.proving.simulation.crew.worker", "gateway.proving.simulation.world"),
     (WORLDS, "gateway.proving.simulation.wire.links", "gateway.proving.simulation.crew.worker"),

@@ -22,8 +22,8 @@ from gateway.directory.funding import OwnedToken
 from gateway.directory.merchants import Merchant
 from gateway.directory.store import OpenedCards, TokenVault
 from gateway.messaging.isolation import write_isolated
+from gateway.network.card_network import CardNetwork
 from gateway.network.exchange import CardData, ExchangeResult, NetworkRequest, NotSent, NotSentCause, TraceNumbers
-from gateway.network.port import CardNetwork
 from gateway.payments.rules.payment import Change, Payment, PaymentKey, owned_token
 from gateway.payments.store import UnknownUnit
 from gateway.payments.telling import asking

@@ -70,7 +70,7 @@ class _Exchange:
 
 
 class MemoryCardNetwork:
-    """Implements :class:`gateway.network.port.CardNetwork` towards a host that other workers' networks share.
+    """Implements :class:`gateway.network.card_network.CardNetwork` towards a host that other workers' networks share.
 
     The boundary is awaited before a request leaves (``network.leave``), before the host sees it
     (``network.arrive``), and before its answer comes back (``network.answer``, ``network.late``).

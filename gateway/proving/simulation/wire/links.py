@@ -43,7 +43,7 @@ class _Exchange:
 
 
 class SimulatedLinks:
-    """Implements :class:`gateway.network.port.CardNetwork` for one worker."""
+    """Implements :class:`gateway.network.card_network.CardNetwork` for one worker."""
 
     def __init__(
         self,

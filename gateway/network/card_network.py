@@ -1,4 +1,4 @@
-"""A card network."""
+"""A card network, as execution asks it: exchanges over whatever links there are."""
 
 from collections.abc import Callable
 from typing import Protocol
