@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import cast
 
 from gateway.app.keys import Ring, load_ring
 from gateway.app.postgres import PostgresStore
@@ -17,12 +18,12 @@ from gateway.app.watching import watch_keys
 from gateway.base.process import Clock, SilentObserver
 from gateway.base.retrying import until_done
 from gateway.consents.ended_watch import EndedConsentWatch, EndedMarketingWatch
-from gateway.database.unit import Store
 from gateway.identity.jose.keys import CachedKeySource
 from gateway.identity.jose.signature import JwsVerifier
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.marketing.publishing import AggregateService
 from gateway.marketing.service import AffiliateSource, MarketingSettings, OfferService
+from gateway.marketing.store import MarketingUnit
 from gateway.marketing.telling import CustomerNames
 from gateway.marketing.using import UseService
 from gateway.messaging.consuming import Consumer, ConsumerBatches, consume
@@ -81,13 +82,9 @@ class AffiliateNames:
 class RegisteredAffiliates:
     """Implements :class:`gateway.marketing.service.AffiliateSource` over the registry."""
 
-    def __init__(self, store: Store[GatewayUnit]) -> None:
-        self._store = store
-
-    async def affiliates(self) -> frozenset[str]:
-        """Ids of the affiliates that are active."""
-        async with self._store.reading() as uow:
-            return await uow.sharing.affiliates()
+    async def affiliates(self, uow: MarketingUnit) -> frozenset[str]:
+        """Ids of the affiliates that are active. The unit is one of :class:`gateway.app.unit.GatewayUnit`."""
+        return await cast("GatewayUnit", uow).sharing.affiliates()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +185,7 @@ async def marketing_process(process: Process) -> AsyncIterator[MarketingStage]:
                 signatures=JwsVerifier(keys),
                 dead_letters=dead_letters(process, producer),
                 names=AffiliateNames(pseudonyms),
-                affiliates=RegisteredAffiliates(process.store),
+                affiliates=RegisteredAffiliates(),
             )
             yield marketing(process, connections, terms)
     finally:

@@ -69,8 +69,8 @@ class _Looked:
 class AffiliateSource(Protocol):
     """Who may make offers."""
 
-    async def affiliates(self) -> frozenset[str]:
-        """Ids of the affiliates that are active."""
+    async def affiliates(self, uow: MarketingUnit) -> frozenset[str]:
+        """Ids of the affiliates that are active, as this unit's connection sees them now."""
 
 
 class OfferService:
@@ -131,9 +131,8 @@ class OfferService:
 
     async def _look(self) -> _Looked:
         """Look at the next consents of a round, or of events between rounds."""
-        # First: nobody waits for a second connection with one in hand.
-        affiliates = await self._affiliates.affiliates()
         async with self._store.reading() as uow:
+            affiliates = await self._affiliates.affiliates(uow)
             rows = await uow.marketing.campaigns()
             running = _running(rows, self._clock.now())
             if not running:
@@ -161,14 +160,15 @@ class OfferService:
         return replace(looking, place=found.last), found.keys, found.looked_at
 
     async def _grant(self, due: Sequence[ConsentKey]) -> int:
-        affiliates = await self._affiliates.affiliates()
         async with self._store.transaction() as uow:
             consents = await uow.consents.lock(due)
             await uow.marketing.lock_customers(sorted({c.terms.customer_id for c in consents.values()}))
             active = [r.campaign_id for r in await uow.marketing.campaigns() if r.active]
             locked = await uow.marketing.lock_campaigns(active)
-            # After the locks: what ended before them has ended, and campaigns exclude each other as they stand now.
+            # After the locks: what ended before them has ended, and campaigns exclude each other as they stand now. Who
+            # disables an affiliate takes the campaigns' locks, too.
             now, rows = self._clock.now(), await uow.marketing.campaigns()
+            affiliates = await self._affiliates.affiliates(uow)
             running = _running(locked.values(), now)
             permits = _permits(consents, now)
             if not running or not permits:

@@ -10,6 +10,15 @@ UPDATE affiliate SET active = $2 WHERE affiliate_id = $1 RETURNING affiliate_id
 -- Sharing holds the place while it shares, and asks for approvals behind it.
 SELECT id FROM sharing_place FOR NO KEY UPDATE
 
+-- name: active_campaigns
+SELECT campaign_id FROM campaign WHERE active
+
+-- name: hold_campaigns
+-- Marketing holds them while it makes offers, and asks who is active behind their locks.
+SELECT c.campaign_id FROM campaign c WHERE c.campaign_id = ANY ($1::text[])
+ORDER BY c.campaign_id
+FOR NO KEY UPDATE OF c
+
 -- name: add_keys
 INSERT INTO affiliate_key (kid, affiliate_id, algorithm, jwk, valid_from, valid_until)
 SELECT kid, affiliate_id, algorithm, jwk::jsonb, valid_from, valid_until

@@ -41,10 +41,13 @@ class PostgresAffiliateRegistry(OnConnection):
     async def set_active(self, affiliate_id: str, *, active: bool) -> bool:
         """Give an affiliate shares, or none; False if there is no such affiliate.
 
-        Once it is none, and this has returned, nothing is shared with it: what is being shared is waited for.
+        Once it is none, and this has returned, nothing more is shared with it, and no offer is made that is its own:
+        what is being decided is waited for.
         """
         async with self.transaction():
             await self._fetch(_SQL.take_turn)
+            campaigns = [r["campaign_id"] for r in await self._fetch(_SQL.active_campaigns)]
+            await self._fetch(_SQL.hold_campaigns, campaigns)
             return bool(await self._fetch(_SQL.set_active, affiliate_id, active))
 
     async def add_keys(self, keys: Sequence[PartnerKey]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 from msgspec import structs
 
+from gateway.app.marketing import RegisteredAffiliates
 from gateway.app.registries import open_registries
 from gateway.consents.rules.consent import Consent
 from gateway.disclosure.rules.destruction import OldRows
@@ -40,7 +41,7 @@ from schemas.marketing import (
 )
 from schemas.primitives import ConsentId, MerchantId, Money, PartnerId
 from schemas.topics import events_topic
-from tests.contract.conftest import Backend, MemoryBackend, PostgresBackend
+from tests.contract.conftest import Backend, MemoryBackend, PostgresBackend, postgres_backend
 from tests.support.builders import NOW, payment
 from tests.support.domain_samples import krw, merchant
 from tests.support.leading import led
@@ -216,6 +217,31 @@ async def test_campaigns_exclude_each_other_as_they_stand_once_they_are_locked(r
         await ready.until_blocked(granting)
     await granting
     assert {o.campaign_id for o in await granted(ready)} == {"a"}
+
+
+@pytest.mark.integration
+async def test_no_offer_is_an_affiliates_that_was_disabled_before_it_is_decided(contract_dsn: str) -> None:
+    """Who disables it waits for offers that are being decided; whoever decides one later sees that it is disabled."""
+    async with postgres_backend(contract_dsn) as backend:
+        await backend.put_merchants(merchant())
+        await backend.put_consents(agrees(1))
+        await spend(backend, 1)
+        await backend.put_campaigns(campaign())
+        rig = MarketingRig(backend.store, affiliates=RegisteredAffiliates())
+        async with open_registries(backend.dsn) as registries:
+            await registries.affiliates.add("bank", "Bank", "financial")
+            async with backend.store.transaction() as uow:
+                await uow.marketing.lock_campaigns(["spring"])
+                disabling = asyncio.create_task(registries.affiliates.set_active("bank", active=False))
+                await backend.until_blocked(disabling)
+            assert await disabling
+            await registries.affiliates.set_active("bank", active=True)
+            async with registries.transaction():
+                await registries.affiliates.set_active("bank", active=False)
+                granting = asyncio.create_task(rig.offers.grant())
+                await backend.until_blocked(granting)
+            await granting
+        assert await granted(backend) == []
 
 
 async def test_a_customer_gets_no_more_than_the_frequency_allows(ready: Backend) -> None:

@@ -314,6 +314,11 @@ WAITS: Final = {
         *(load("standing").lock, "standing_order", (standing_row,), partial(ids, "s")),
         number_of("standing_order_id", "s"),
     ),
+    "affiliate_registry.hold_campaigns": Lock(
+        *(load("affiliate_registry").hold_campaigns, "campaign", (campaign_row,)),
+        lambda rows: ([f"a{n}" for n in rows],),
+        number_of("campaign_id", "a"),
+    ),
     "marketing.lock_campaigns": Lock(
         *(load("marketing").lock_campaigns, "campaign", (campaign_row,)),
         lambda rows: ([f"a{n}" for n in rows],),

@@ -10,7 +10,8 @@ from gateway.app.unit import GatewayUnit
 from gateway.consents.rules.consent import Consent
 from gateway.database.unit import Store
 from gateway.marketing.rules.campaign import Budget, Campaign, Frequency, Segment
-from gateway.marketing.service import MarketingSettings
+from gateway.marketing.service import AffiliateSource, MarketingSettings
+from gateway.marketing.store import MarketingUnit
 from gateway.observability.recording import RecordingObserver
 from gateway.proving.memory import (
     MemoryClock,
@@ -76,7 +77,7 @@ class Affiliates:
     def __init__(self, ids: Sequence[str] = sorted(AFFILIATES)) -> None:
         self.ids = frozenset(ids)
 
-    async def affiliates(self) -> frozenset[str]:
+    async def affiliates(self, uow: MarketingUnit) -> frozenset[str]:
         return self.ids
 
 
@@ -84,7 +85,13 @@ class MarketingRig:
     """A marketing stage over one store."""
 
     def __init__(
-        self, store: Store[GatewayUnit], *, batch: int = 100, k: int = 3, round_every: timedelta = timedelta(0)
+        self,
+        store: Store[GatewayUnit],
+        *,
+        batch: int = 100,
+        k: int = 3,
+        round_every: timedelta = timedelta(0),
+        affiliates: AffiliateSource | None = None,
     ) -> None:
         self.clock = MemoryClock(NOW)
         self.kafka = MemoryKafka(self.clock)
@@ -98,7 +105,7 @@ class MarketingRig:
             signatures=MemoryVerifier(owners={a: a for a in AFFILIATES}),
             dead_letters=self.dead_letters,
             names=PlainNames(),
-            affiliates=self.affiliates,
+            affiliates=affiliates or self.affiliates,
         )
         stage = marketing(
             runtime, connections, MarketingTerms(marketing=MarketingSettings(batch=batch, round_every=round_every), k=k)

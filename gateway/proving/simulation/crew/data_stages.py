@@ -9,6 +9,7 @@ from gateway.app.portability import PortabilityConnections, PortabilityStage, Po
 from gateway.app.sharing import SharingConnections, SharingStage, SharingTerms, sharing
 from gateway.disclosure.sequencer import SequencerSettings
 from gateway.marketing.service import MarketingSettings
+from gateway.marketing.store import MarketingUnit
 from gateway.portability.exporting import ExportSettings
 from gateway.proving.memory import MemoryDisclosureLog, MemoryKeySource, MemoryPublisher
 from gateway.proving.memory.disclosure import ROOT_MARKS
@@ -35,7 +36,7 @@ GRANT_S: Final = 3.0
 class ActiveAffiliates:
     """Implements :class:`gateway.marketing.service.AffiliateSource`: all of them are."""
 
-    async def affiliates(self) -> frozenset[str]:
+    async def affiliates(self, uow: MarketingUnit) -> frozenset[str]:  # noqa: ARG002 - whoever asks
         """Their ids."""
         return frozenset(SHARED_WITH)
 
