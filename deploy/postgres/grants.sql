@@ -134,7 +134,7 @@ GRANT SELECT, INSERT ON public.cancellation_answer TO mypay_initiation;
 GRANT SELECT ON public.cancellation_answer TO mypay_readonly;
 GRANT INSERT ON public.scheduled_order TO mypay_initiation;
 GRANT SELECT ON public.scheduled_order TO mypay_operator, mypay_readonly;
-GRANT SELECT, INSERT, UPDATE (look_at, dispatches, closed_at) ON public.scheduled_order TO mypay_schedule;
+GRANT SELECT, INSERT, UPDATE (look_at, held_for, dispatches, closed_at) ON public.scheduled_order TO mypay_schedule;
 GRANT SELECT, INSERT, UPDATE (status, version, occurrences, next_due_at, changed_at, reason_code, reason_text) ON public.standing_order TO mypay_initiation;
 GRANT SELECT, UPDATE (status, version, occurrences, next_due_at, changed_at, reason_code, reason_text) ON public.standing_order TO mypay_schedule;
 GRANT SELECT ON public.standing_order TO mypay_operator, mypay_readonly;

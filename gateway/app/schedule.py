@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 
-from gateway.app.execution_backlog import execution_behind
+from gateway.app.execution_backlog import network_behind
 from gateway.app.holidays import business_days
 from gateway.app.keys import dispatch
 from gateway.app.networks import NetworkView, cut_overs
@@ -25,7 +25,7 @@ from gateway.messaging.backlog import Backlogs
 from gateway.messaging.records import Publisher
 from gateway.network.iso8583.config import load_networks
 from gateway.orders.cancellations import WaitingCancellations
-from gateway.orders.room import ExecutionRoom
+from gateway.orders.network_rooms import NetworkRooms
 from gateway.orders.scheduled.service import ScheduledOrderService, ScheduleSettings
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
 from gateway.outbox.retention import OutboxRetentionService, RetentionSettings
@@ -45,13 +45,13 @@ class ScheduleConnections:
 
     Attributes:
         networks: as they are known at this moment.
-        behind: looks how many handed-on records execution has not taken; None: nobody waits for it.
+        behind: looks how many handed-on records a network's execution has not taken; None: nobody waits for it.
     """
 
     publisher: Publisher
     dispatch: Dispatch
     networks: Callable[[], Sequence[NetworkProfile]]
-    behind: Callable[[], Awaitable[int]] | None = None
+    behind: Callable[[NetworkId], Awaitable[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,9 +174,13 @@ def schedule(runtime: Runtime, connections: ScheduleConnections, terms: Schedule
             observer=observer,
             clock=clock,
             settings=terms.orders,
-            room=None if behind is None else ExecutionRoom(behind, ahead_max=terms.ahead_max),
+            rooms=None if behind is None else NetworkRooms(behind, _ids(connections), ahead_max=terms.ahead_max),
         ),
     )
+
+
+def _ids(connections: ScheduleConnections) -> Callable[[], list[NetworkId]]:
+    return lambda: [network.network_id for network in connections.networks()]
 
 
 # --- a process ---
@@ -216,7 +220,7 @@ async def schedule_process(process: Process) -> AsyncIterator[ScheduleStage]:
                 publisher=producer,
                 dispatch=handing_on,
                 networks=networks.profiles,
-                behind=partial(execution_behind, backlogs, networks),
+                behind=partial(network_behind, backlogs, networks),
             )
             stage = schedule(process, connections, terms)
             state = StateGauges(state_of(process.store), process.observer, networks=configured)

@@ -251,7 +251,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                _T: Access(update=("effect", "reason_code", "reason_text", "is_open"))},
     "cancellation_answer":    {_I: APPEND, _V: READ},
     "scheduled_order":        {_I: WRITE, _O: READ, _V: READ,
-                               _T: Access(insert=ALL, update=("look_at", "dispatches", "closed_at"))},
+                               _T: Access(insert=ALL, update=("look_at", "held_for", "dispatches", "closed_at"))},
     "standing_order":         {_I: Access(insert=ALL, update=_STANDING), _T: Access(update=_STANDING),
                                _O: READ, _V: READ},
     "bulk":                   {_I: Access(insert=ALL, update=("dispatched_at",)), _V: READ},

@@ -15,6 +15,7 @@ from gateway.payments.cancellations.store import CancellationUnit
 from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.payments.store import PaymentChangeUnit, PaymentUnit
+from schemas.primitives import NetworkId
 
 
 class ScheduleStore(Protocol):
@@ -24,16 +25,23 @@ class ScheduleStore(Protocol):
         """Add orders of payments that this transaction has inserted."""
 
     async def claim(
-        self, *, now: datetime, lease_until: datetime, limit: int, after: str = ""
+        self, *, now: datetime, lease_until: datetime, limit: int, after: str = "", held_for: str = ""
     ) -> Sequence[ScheduledOrder]:
-        """Take orders that are due and that nobody holds; each counts one more dispatch.
+        """Take orders that are due and that nobody leases; each counts one more dispatch.
 
+        Only those that are held for this network; "": that are held for none.
         Partners take turns, in the order of their ids, beginning behind ``after``: an order each, each one's earliest
         first, and again. In this order the orders are returned, so that the last one tells whose turn was the last.
         """
 
     async def claim_expired(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
         """As that, of the orders that are past their ``expires_at``, those first that expired first."""
+
+    async def held_for(self) -> Sequence[NetworkId]:
+        """The networks that orders are held for."""
+
+    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]]) -> None:
+        """Hold each, which was claimed, for its network: it is due as it was, and that was no dispatch."""
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         """Look at each again then: whether the payment still waits."""

@@ -55,10 +55,14 @@ async def keep(store: Store, *orders: ScheduledOrder) -> None:
 
 
 async def claim(
-    store: Store, *, at: float, lease: float = 30, limit: int = 10, after: str = ""
+    store: Store, *, at: float, lease: float = 30, limit: int = 10, after: str = "", held_for: str = ""
 ) -> list[ScheduledOrder]:
     async with store.transaction() as uow:
-        return list(await uow.schedule.claim(now=later(at), lease_until=later(at + lease), limit=limit, after=after))
+        return list(
+            await uow.schedule.claim(
+                now=later(at), lease_until=later(at + lease), limit=limit, after=after, held_for=held_for
+            )
+        )
 
 
 async def claim_expired(store: Store, *, at: float, limit: int = 10) -> list[ScheduledOrder]:
@@ -227,6 +231,41 @@ async def test_what_was_decided_of_a_due_payment_is_written_in_full(store: Store
     with pytest.raises(StoreIntegrityError):
         async with store.transaction() as uow:
             await uow.payments.begin_scheduled([sent])
+
+
+# --- held for a network ---
+
+
+async def test_what_is_held_for_a_network_is_claimed_for_that_alone_and_as_if_it_had_not_been(store: Store) -> None:
+    await keep(store, *of("a", 1, 2), *of("b", 3, 4))
+    claimed = await claim(store, at=9)
+    async with store.transaction() as uow:
+        assert await uow.schedule.held_for() == []
+        await uow.schedule.hold([(o.key, NetworkId(NETWORK)) for o in claimed[:3]])
+        await uow.schedule.hold([(claimed[3].key, NetworkId("net-z"))])
+        await uow.schedule.hold([])
+    async with store.transaction() as uow:
+        assert sorted(await uow.schedule.held_for()) == [NETWORK, "net-z"]
+    assert await claim(store, at=9) == []
+    # Due as it was, earliest first, in turns; and the first time was none.
+    again = await claim(store, at=9, held_for=NETWORK, limit=2)
+    assert (owners(again), [o.dispatches for o in again]) == (["a", "b"], [0, 0])
+    assert again == claimed[:2]
+    assert await claim(store, at=9, held_for=NETWORK) == [claimed[2]]
+    assert await claim(store, at=9, held_for="net-z") == [claimed[3]]
+    async with store.transaction() as uow:
+        await uow.schedule.close([o.key for o in claimed], now=later(9))
+        await uow.schedule.hold([(claimed[0].key, NetworkId("net-y"))])
+        assert await uow.schedule.held_for() == []
+
+
+async def test_what_is_held_expires_as_everything(store: Store) -> None:
+    await keep(store, waiting(1, expires_at=later(10)))
+    async with store.transaction() as uow:
+        await uow.schedule.claim(now=later(1), lease_until=later(31), limit=1)
+        await uow.schedule.hold([(keys(1)[0], NetworkId(NETWORK))])
+    assert await claim_expired(store, at=9) == []
+    assert [o.key for o in await claim_expired(store, at=10)] == keys(1)
 
 
 # --- a due payment, raced for -----------------------------------------------------------------------------------------

@@ -415,7 +415,7 @@ SKIPS: Final = {
     ),
     "schedule.claim": Lock(
         *(load("schedule").claim, "scheduled_order", (scheduled_row,)),
-        lambda rows: (LATER, LATER, len(rows), ""),
+        lambda rows: (LATER, LATER, len(rows), "", ""),
         UUID_NUMBER,
     ),
     "schedule.claim_expired": Lock(

@@ -126,7 +126,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "payment: in_flight insert refunded open_since",
         "cancellation: lock_due update",
         "standing: claim_due active update",
-        "schedule: keep claim claim_expired close put_off",
+        "schedule: keep claim claim_expired held_for hold close put_off",
         "authentication: purge",
         "sharing: overdue",
         "old_rows: *",

@@ -9,6 +9,7 @@ from asyncpg import Connection, Record
 from gateway.database.queries import load
 from gateway.payments.rules.payment import PaymentKey
 from gateway.payments.rules.waiting import ScheduledOrder
+from schemas.primitives import NetworkId
 
 _SQL = load(__name__, "schedule")
 
@@ -25,12 +26,23 @@ class PostgresScheduleStore:
             await self._connection.execute(_SQL.keep, *map(list, columns))
 
     async def claim(
-        self, *, now: datetime, lease_until: datetime, limit: int, after: str = ""
+        self, *, now: datetime, lease_until: datetime, limit: int, after: str = "", held_for: str = ""
     ) -> Sequence[ScheduledOrder]:
-        return [_order(r) for r in await self._connection.fetch(_SQL.claim, now, lease_until, limit, after)]
+        rows = await self._connection.fetch(_SQL.claim, now, lease_until, limit, after, held_for)
+        return [_order(r) for r in rows]
 
     async def claim_expired(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[ScheduledOrder]:
         return [_order(r) for r in await self._connection.fetch(_SQL.claim_expired, now, lease_until, limit)]
+
+    async def held_for(self) -> Sequence[NetworkId]:
+        return [NetworkId(r["held_for"]) for r in await self._connection.fetch(_SQL.held_for)]
+
+    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]]) -> None:
+        if orders:
+            keys = [key for key, _ in orders]
+            await self._connection.execute(
+                _SQL.hold, [k[0] for k in keys], [k[1] for k in keys], [network_id for _, network_id in orders]
+            )
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         if until:

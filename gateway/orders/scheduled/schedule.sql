@@ -14,11 +14,12 @@ FROM unnest(
 -- The partners are found by one look into the index each, whatever they have. The order by which one is looked for is
 -- that of the whole index, so that no other one serves.
 WITH RECURSIVE partner AS (
-    (SELECT partner_id FROM scheduled_order WHERE closed_at IS NULL
-     ORDER BY partner_id, look_at, payment_id LIMIT 1)
+    (SELECT partner_id FROM scheduled_order WHERE closed_at IS NULL AND held_for = $5
+     ORDER BY held_for, partner_id, look_at, payment_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT s.partner_id FROM scheduled_order s WHERE s.closed_at IS NULL AND s.partner_id > p.partner_id
-            ORDER BY s.partner_id, s.look_at, s.payment_id LIMIT 1)
+    SELECT (SELECT s.partner_id FROM scheduled_order s
+            WHERE s.closed_at IS NULL AND s.held_for = $5 AND s.partner_id > p.partner_id
+            ORDER BY s.held_for, s.partner_id, s.look_at, s.payment_id LIMIT 1)
     FROM partner p WHERE p.partner_id IS NOT NULL
 ),
 -- What is due is dealt out one by one, to the partner after $4 first.
@@ -26,7 +27,7 @@ dealt AS MATERIALIZED (
     SELECT p.partner_id FROM partner p CROSS JOIN LATERAL (
         SELECT row_number() OVER () AS round FROM (
             SELECT FROM scheduled_order s
-            WHERE s.closed_at IS NULL AND s.partner_id = p.partner_id AND s.look_at <= $1 LIMIT $3
+            WHERE s.closed_at IS NULL AND s.held_for = $5 AND s.partner_id = p.partner_id AND s.look_at <= $1 LIMIT $3
         ) AS waiting
     ) AS turn
     ORDER BY turn.round, p.partner_id <= $4, p.partner_id LIMIT $3
@@ -35,7 +36,7 @@ due AS MATERIALIZED (
     SELECT own.* FROM (SELECT partner_id, count(*) AS orders FROM dealt GROUP BY partner_id) AS share
     CROSS JOIN LATERAL (
         SELECT s.partner_id, s.payment_id, s.look_at FROM scheduled_order s
-        WHERE s.closed_at IS NULL AND s.partner_id = share.partner_id AND s.look_at <= $1
+        WHERE s.closed_at IS NULL AND s.held_for = $5 AND s.partner_id = share.partner_id AND s.look_at <= $1
         ORDER BY s.look_at, s.payment_id LIMIT share.orders
         FOR UPDATE SKIP LOCKED
     ) AS own
@@ -51,9 +52,10 @@ FROM claimed
 ORDER BY row_number() OVER (PARTITION BY partner_id ORDER BY looked_at, payment_id), partner_id <= $4, partner_id
 
 -- name: claim_expired
+-- Asked in such a way that no index finds what is due, which is far more than what has expired.
 WITH expired AS MATERIALIZED (
     SELECT partner_id, payment_id FROM scheduled_order
-    WHERE closed_at IS NULL AND expires_at <= $1 AND look_at <= $1
+    WHERE closed_at IS NULL AND expires_at <= $1 AND (look_at <= $1) IS TRUE
     ORDER BY expires_at
     LIMIT $3
     FOR UPDATE SKIP LOCKED
@@ -62,6 +64,23 @@ UPDATE scheduled_order s SET look_at = $2, dispatches = s.dispatches + 1
 FROM expired WHERE (s.partner_id, s.payment_id) = (expired.partner_id, expired.payment_id)
 RETURNING s.partner_id, s.payment_id, s.due_at, s.expires_at, s.order_type, s.body, s.signature, s.proven, s.reference,
           s.ordered_at, s.traceparent, s.dispatches - 1 AS dispatches
+
+-- name: held_for
+-- By one look into the index each.
+WITH RECURSIVE held AS (
+    (SELECT held_for FROM scheduled_order WHERE closed_at IS NULL AND held_for > ''
+     ORDER BY held_for, partner_id, look_at, payment_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT s.held_for FROM scheduled_order s WHERE s.closed_at IS NULL AND s.held_for > h.held_for
+            ORDER BY s.held_for, s.partner_id, s.look_at, s.payment_id LIMIT 1)
+    FROM held h WHERE h.held_for IS NOT NULL
+)
+SELECT held_for FROM held WHERE held_for IS NOT NULL
+
+-- name: hold
+UPDATE scheduled_order s SET held_for = k.held_for, look_at = s.due_at, dispatches = s.dispatches - 1
+FROM unnest($1::text[], $2::uuid[], $3::text[]) AS k (partner_id, payment_id, held_for)
+WHERE (s.partner_id, s.payment_id) = (k.partner_id, k.payment_id) AND s.closed_at IS NULL
 
 -- name: put_off
 UPDATE scheduled_order s SET look_at = k.look_at

@@ -5,12 +5,14 @@ after a while. Execution decides it once, under the payment's lock, as SENT or R
 meanwhile is neither handed on nor decided. An order that expires before execution reaches it is rejected from here.
 
 A day's orders are due at one moment, however many. They are handed on as execution has room for them, in a short line,
-and partners take turns: whoever gives many would hold up everybody's orders of that moment otherwise.
+and partners take turns: whoever gives many would hold up everybody's orders of that moment otherwise. Each network has
+room of its own. What is for one that has none is held for it, and passed by until it has; so its orders are looked at
+once, and not again and again before those of others.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,7 +26,8 @@ from gateway.identity.rules import replayed
 from gateway.identity.store import AssertionUse, AuthenticationUnit
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.judging import Waits
-from gateway.orders.room import HANDED_ON_AT_ONCE, ExecutionRoom
+from gateway.orders.network_rooms import NetworkRooms
+from gateway.orders.room import HANDED_ON_AT_ONCE
 from gateway.orders.store import DueUnit, WaitingUnit
 from gateway.payments.cancellations.rules import ORDER_CANCELLED
 from gateway.payments.dispatch import Dispatch, decode_order
@@ -39,9 +42,13 @@ from schemas.codec import DecodeError
 from schemas.orders import ORDER_TYPE, PaymentOrder
 from schemas.primitives import ConsentId, MerchantId, NetworkId
 from schemas.reasons import Reason, ReasonCode
+from schemas.topics import dispatch_topic
 
 _EXPIRED: Final = Reason(code=ReasonCode.TM01, text="the order is past its expires_at")
 _NO_MERCHANT: Final = Reason(code=ReasonCode.AC03, text="merchant_id is not in the merchant directory")
+
+_NONE: Final = ""
+"""In place of a network: what is held for none."""
 
 _LOOKS_MAX: Final = 20
 """For room, before those are looked at again that have expired: a second and less."""
@@ -142,12 +149,28 @@ class ScheduleSettings:
     again_max_s: float = 3600.0
 
 
+@dataclass(slots=True)
+class _Found:
+    """What was claimed, and what is known of it.
+
+    Attributes:
+        is_full: there may be more.
+        passed_by: some is held for a network that has no room.
+    """
+
+    claimed: int = 0
+    is_full: bool = False
+    passed_by: bool = False
+    waiting: list[ScheduledOrder] = field(default_factory=list)
+    merchants: dict[MerchantId, Merchant] = field(default_factory=dict)
+
+
 class ScheduledOrderService:
     """Hands orders on whose day has come. Any number of workers may do so side by side.
 
     Args:
         networks: what routing knows of the networks at this moment.
-        room: handing on waits for it. None: it does not.
+        rooms: handing on waits for room at each network. None: it does not.
     """
 
     def __init__(
@@ -160,13 +183,13 @@ class ScheduledOrderService:
         observer: Observer,
         clock: Clock,
         settings: ScheduleSettings,
-        room: ExecutionRoom | None = None,
+        rooms: NetworkRooms | None = None,
     ) -> None:
         self._store = store
-        self._room = room
+        self._rooms = rooms
         self._more = False
-        # Whose order was the last one: the next turn is that of the partner behind.
-        self._last = ""
+        # Whose order was the last one, of each network's and of all others': the next turn is the partner's behind.
+        self._last: dict[str, str] = {}
         self._publisher = publisher
         self._dispatch = dispatch
         self._networks = networks
@@ -177,13 +200,14 @@ class ScheduledOrderService:
     async def dispatch_due(self) -> int:
         """Hand a batch on; return how many orders were looked at.
 
-        Without room for any, those alone are looked at that have expired.
+        Of a network without room those alone are looked at that have expired.
         """
-        free = await self._free()
-        claimed, waiting, merchants = await until_done(lambda: self._claim(free))
-        self._more = claimed >= free
+        free, found = await self._find()
+        waiting, merchants = found.waiting, found.merchants
         outgoing: list[Outgoing] = []
         changes: list[Change] = []
+        held: list[tuple[PaymentKey, NetworkId]] = []
+        taken: Counter[NetworkId] = Counter()
         now = self._clock.now()
         for waited in waiting:
             try:
@@ -198,22 +222,31 @@ class ScheduledOrderService:
             target = self._target(waited, order, merchants, now)
             if isinstance(target, Reason):
                 changes.append(Change(waited.key, PaymentEventKind.REFUSED, target))
+            elif taken[target] >= free.get(target, self._settings.batch):
+                held.append((waited.key, target))
             else:
+                taken[target] += 1
                 outgoing.append(self._dispatch.due(waited, order, target, now))
-        dispatched = await self._hand_on(outgoing) if outgoing else 0
-        if self._room is not None:
-            self._room.use(dispatched)
+        gone = await self._hand_on(outgoing) if outgoing else []
+        self._more = found.is_full or bool(held)
+        if self._rooms is not None:
+            topics = Counter(o.topic for o in gone)
+            self._rooms.use({n: topics[dispatch_topic(n)] for n in taken})
         if waiting:
-            applied = await until_done(lambda: self._settle(waiting, changes))
+            applied = await until_done(lambda: self._settle(waiting, changes, held))
             tell_outcomes(self._observer, applied.outcomes)
             tell_steps(self._observer, applied.changed)
-        self._report(waiting, changes, dispatched)
-        return claimed
+        passed_by = {key for key, _ in held}
+        self._report([w for w in waiting if w.key not in passed_by], changes, len(gone))
+        if held and self._rooms is not None:
+            # The others are in no such hurry that a network's line should be sorted out at once.
+            await self._rooms.pause()
+        return found.claimed
 
-    async def _hand_on(self, outgoing: Sequence[Outgoing]) -> int:
+    async def _hand_on(self, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
         """Publish all but those whose network has no open topic, or whose topic takes none as large.
 
-        They wait, and the others go. Returns how many went.
+        They wait, and the others go. Returns those that went.
         """
         going = list(outgoing)
 
@@ -232,38 +265,70 @@ class ScheduledOrderService:
             going = [o for o in going if o.topic != refusal.topic]
             self._observer.count("schedule", "topic_closed")
             self._observer.note("topic_closed", level="error", topic=refusal.topic)
-        return len(going)
+        return going
 
-    async def _free(self) -> int:
-        """How many may be handed on now; waits a little for some, where more are due than a few."""
-        if self._room is None:
-            return self._settings.batch
-        if not self._more:
-            return min(HANDED_ON_AT_ONCE, self._settings.batch)
+    async def _find(self) -> tuple[Mapping[NetworkId, int], _Found]:
+        """What is to be handed on now; waits a little for room where all that is due is held for want of it."""
         for _ in range(_LOOKS_MAX):
-            if (free := await self._room.free_beside_others()) > 0:
-                return min(free, self._settings.batch)
-            await self._room.pause()
-        return 0
+            free = await self._free()
+            found = await until_done(lambda free=free: self._claim(free))  # type: ignore[misc]
+            if found.claimed or not found.passed_by or self._rooms is None or not _any_room(free):
+                break
+            await self._rooms.pause()
+        return free, found
 
-    async def _claim(self, free: int) -> tuple[int, list[ScheduledOrder], dict[MerchantId, Merchant]]:
+    async def _free(self) -> Mapping[NetworkId, int]:
+        """How many may be handed on to each network now; waits a little for some, where more are due than a few."""
+        if self._rooms is None:
+            return {}
+        if not self._more:
+            return {n.network_id: HANDED_ON_AT_ONCE for n in self._networks()}
+        free: Mapping[NetworkId, int] = {}
+        for _ in range(_LOOKS_MAX):
+            free = await self._rooms.free_beside_others()
+            if _any_room(free):
+                break
+            await self._rooms.pause()
+        return free
+
+    async def _claim(self, free: Mapping[NetworkId, int]) -> _Found:
+        """Claim what is held for networks that have room, then of all others as many as one of these has room for."""
+        batch = self._settings.batch
+        found = _Found()
         async with self._store.transaction() as uow:
             now = self._clock.now()
             lease_until = now + timedelta(seconds=self._settings.lease_s)
-            claimed = (
-                await uow.schedule.claim(now=now, lease_until=lease_until, limit=free, after=self._last)
-                if free
-                else await uow.schedule.claim_expired(now=now, lease_until=lease_until, limit=self._settings.batch)
-            )
+            left = dict(free)
+            claimed: list[ScheduledOrder] = []
+            # One that is in no file any more has no room of its own: its orders go wherever they can go now.
+            for place in (*await uow.schedule.held_for(), _NONE):
+                room = max(left.values(), default=batch) if place == _NONE else left.get(NetworkId(place), batch)
+                limit = min(room, batch - len(claimed))
+                if limit <= 0:
+                    found.passed_by |= place != _NONE
+                    continue
+                after = self._last.get(place, "")
+                some = await uow.schedule.claim(
+                    now=now, lease_until=lease_until, limit=limit, after=after, held_for=place
+                )
+                if some:
+                    self._last[place] = some[-1].key[0]
+                if place in left:
+                    left[NetworkId(place)] -= len(some)
+                found.is_full |= len(some) >= limit
+                claimed += some
+            if any(room <= 0 for room in free.values()):
+                found.is_full = True
+                claimed += await uow.schedule.claim_expired(now=now, lease_until=lease_until, limit=batch)
+            found.claimed = len(claimed)
             if not claimed:
-                return 0, [], {}
-            if free:
-                self._last = claimed[-1].key[0]
+                return found
             payments = await uow.payments.find([w.key for w in claimed])
             waiting = [w for w in claimed if _waits(payments.get(w.key))]
             await uow.schedule.close([w.key for w in claimed if not _waits(payments.get(w.key))], now=now)
             wanted = sorted({p.merchant_id for p in payments.values()})
-            return len(claimed), waiting, dict(await uow.directory.merchants(wanted))
+            found.waiting, found.merchants = waiting, dict(await uow.directory.merchants(wanted))
+        return found
 
     def _target(
         self, waited: ScheduledOrder, order: PaymentOrder, merchants: dict[MerchantId, Merchant], now: datetime
@@ -275,13 +340,20 @@ class ScheduledOrderService:
             return _NO_MERCHANT
         return route(order.amount.minor, order.amount.currency, merchant, self._networks())
 
-    async def _settle(self, waiting: Sequence[ScheduledOrder], changes: Sequence[Change]) -> Applied:
+    async def _settle(
+        self,
+        waiting: Sequence[ScheduledOrder],
+        changes: Sequence[Change],
+        held: Sequence[tuple[PaymentKey, NetworkId]],
+    ) -> Applied:
         async with self._store.transaction() as uow:
             now = self._clock.now()
             applied = await apply_changes(uow, changes, now=now)
             # A change that came too late found a payment that waits no more: either way it is over.
             decided = {c.key for c in changes}
             await uow.schedule.close(sorted(decided), now=now)
+            await uow.schedule.hold(held)
+            decided |= {key for key, _ in held}
             await uow.schedule.put_off([(w.key, self._again_at(w, now)) for w in waiting if w.key not in decided])
         return applied
 
@@ -297,6 +369,10 @@ class ScheduledOrderService:
             count("schedule", "order_rejected", reason=reason, n=n)
         if first := [w for w in waiting if not w.dispatches]:
             self._observer.spans("due_to_dispatch", [(now - w.due_at).total_seconds() for w in first])
+
+
+def _any_room(free: Mapping[NetworkId, int]) -> bool:
+    return any(room > 0 for room in free.values())
 
 
 def _waits(payment: Payment | None) -> bool:

@@ -11,6 +11,7 @@ from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.proving.memory.boundary import Boundary
 from gateway.proving.memory.database import Transaction
 from gateway.proving.memory.tables import ScheduledRow
+from schemas.primitives import NetworkId
 
 
 class MemoryScheduleStore:
@@ -28,12 +29,13 @@ class MemoryScheduleStore:
                 raise StoreIntegrityError("scheduled_order_pkey")
 
     async def claim(
-        self, *, now: datetime, lease_until: datetime, limit: int, after: str = ""
+        self, *, now: datetime, lease_until: datetime, limit: int, after: str = "", held_for: str = ""
     ) -> Sequence[ScheduledOrder]:
         await self._boundary("schedule.claim")
         rounds: Counter[str] = Counter()
         turns: list[tuple[tuple[int, bool, str], PaymentKey, ScheduledRow]] = []
-        for key, row in sorted(self._due(now), key=lambda d: (d[1].look_at, d[0])):
+        due = [d for d in self._due(now) if d[1].held_for == held_for]
+        for key, row in sorted(due, key=lambda d: (d[1].look_at, d[0])):
             rounds[key[0]] += 1
             turns.append(((rounds[key[0]], key[0] <= after, key[0]), key, row))
         return self._claim([(key, row) for _, key, row in sorted(turns, key=lambda t: t[0])], lease_until, limit)
@@ -57,6 +59,20 @@ class MemoryScheduleStore:
                 counted = replace(row.order, dispatches=row.order.dispatches + 1)
                 self._tx.update(self._db.scheduled, key, replace(row, order=counted, look_at=lease_until))
         return claimed
+
+    async def held_for(self) -> Sequence[NetworkId]:
+        await self._boundary("schedule.held_for")
+        rows = [row for _, row in self._tx.items(self._db.scheduled) if row.closed_at is None]
+        return sorted({NetworkId(row.held_for) for row in rows if row.held_for})
+
+    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]]) -> None:
+        await self._boundary("schedule.hold")
+        rows = await self._tx.lock(self._db.scheduled, [key for key, _ in orders])
+        for key, network_id in orders:
+            if key in rows and rows[key].closed_at is None:
+                order = replace(rows[key].order, dispatches=rows[key].order.dispatches - 1)
+                held = replace(rows[key], order=order, look_at=order.due_at, held_for=network_id)
+                self._tx.update(self._db.scheduled, key, held)
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         await self._boundary("schedule.put_off")

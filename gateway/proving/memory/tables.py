@@ -59,6 +59,7 @@ class ScheduledRow:
     order: ScheduledOrder
     look_at: datetime
     closed_at: datetime | None = None
+    held_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

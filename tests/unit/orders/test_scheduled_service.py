@@ -22,6 +22,7 @@ from gateway.payments.rules.routing import NetworkProfile
 from gateway.payments.transitions import apply_changes
 from gateway.proving.memory import MemoryClock, MemoryPublisher
 from gateway.proving.memory.network import Behaviour
+from schemas.codec import encode
 from schemas.consents import ConsentStatus, LowValueExemption, Period, PeriodLimit
 from schemas.orders import PaymentOrder
 from schemas.primitives import CustomerId, MerchantId, NetworkId
@@ -131,7 +132,7 @@ async def test_a_flood_of_one_day_is_handed_on_as_execution_has_room(rig: Rig) -
     """All of it is due at one moment: it stood in line before everybody's orders of that moment."""
     taken = 0
 
-    async def behind() -> int:
+    async def behind(_: NetworkId) -> int:
         return len(handed_on(rig)) - taken
 
     flood = [tomorrow(n) for n in range(1, HANDED_ON_AT_ONCE + 60)]
@@ -148,7 +149,7 @@ async def test_a_flood_of_one_day_is_handed_on_as_execution_has_room(rig: Rig) -
     while len(handed_on(rig)) < len(flood):
         taken = len(handed_on(rig))
         await scheduler.dispatch_due()
-        longest = max(longest, await behind())
+        longest = max(longest, await behind(NetworkId(NETWORK)))
     assert 0 < longest <= line
     assert len({r.value for r in handed_on(rig)}) == len(flood)
 
@@ -174,7 +175,7 @@ async def test_a_partner_s_flood_of_one_day_holds_no_other_partner_up(rig: Rig, 
 
 
 async def test_what_expires_while_there_is_no_room_is_rejected_all_the_same(rig: Rig) -> None:
-    async def behind() -> int:
+    async def behind(_: NetworkId) -> int:
         return 1_000_000
 
     await accept(rig, *(tomorrow(n) for n in range(1, HANDED_ON_AT_ONCE + 3)))
@@ -485,6 +486,84 @@ async def test_a_network_without_a_topic_holds_up_no_order_for_another(rig: Rig)
     rig.clock.advance(300)
     await schedule(rig).dispatch_due()
     assert len(rig.kafka.records(dispatch_topic(other))) == 1
+
+
+async def test_a_slow_network_s_orders_hold_up_none_of_another(rig: Rig) -> None:
+    """They are due before the others' and their line is full; each is looked at once, and goes as there is room."""
+    other = NetworkId("net-b")
+    rig.networks.append(NetworkProfile(other, frozenset({"KRW"}), None, 1, 0, open=True))
+    elsewhere = structs.replace(merchant(networks=frozenset({"net-b"})), merchant_id=MerchantId("merchant-2"))
+    rig.database.put_merchant(elsewhere)
+    slow = [tomorrow(n) for n in range(1, 150)]
+    quick = [tomorrow(n, merchant_id="merchant-2") for n in range(901, 911)]
+    await accept(rig, *slow, *quick)
+    until(rig.clock, DUE)
+    taken = 0
+    line = 80 // BESIDE_OTHERS
+
+    async def behind(network_id: NetworkId) -> int:
+        return len(handed_on(rig)) - taken if network_id == NETWORK else 0
+
+    settings = ScheduleSettings(batch=500, again_s=1e6, again_max_s=1e6)
+    scheduler = rig.new_schedule(orders=settings, behind=behind, ahead_max=80).orders
+    looked_at = 0
+    while some := await scheduler.dispatch_due():
+        looked_at += some
+    assert {r.value for r in rig.kafka.records(dispatch_topic(other))} == {encode(o) for o in quick}
+    # No more than go before anybody looks for room.
+    assert 0 < len(handed_on(rig)) <= HANDED_ON_AT_ONCE
+    assert looked_at == len(slow) + len(quick)
+    while len(handed_on(rig)) < len(slow):
+        taken = before = len(handed_on(rig))
+        await scheduler.dispatch_due()
+        assert len(handed_on(rig)) - before <= line
+    assert {r.value for r in handed_on(rig)} == {encode(o) for o in slow}
+    rig.clock.advance(1)
+    assert await scheduler.dispatch_due() == 0
+
+
+async def test_what_is_held_for_a_slow_network_goes_elsewhere_once_that_is_closed(rig: Rig) -> None:
+    other = NetworkId("net-b")
+    rig.networks.append(NetworkProfile(other, frozenset({"KRW"}), None, 20, 0, open=True))
+    either = structs.replace(merchant(networks=frozenset({NETWORK, "net-b"})), merchant_id=MerchantId("merchant-2"))
+    rig.database.put_merchant(either)
+    placed = [tomorrow(n, merchant_id="merchant-2") for n in range(1, 6)]
+    await accept(rig, *placed)
+    until(rig.clock, DUE)
+
+    async def behind(network_id: NetworkId) -> int:
+        return 1_000_000 if network_id == NETWORK and rig.networks[0].open else 0
+
+    settings = ScheduleSettings(batch=2, again_s=1e6, again_max_s=1e6)
+    scheduler = rig.new_schedule(orders=settings, behind=behind).orders
+    while await scheduler.dispatch_due():
+        pass
+    assert (len(handed_on(rig)), rig.kafka.records(dispatch_topic(other))) == (2, [])
+    rig.networks[0] = replace(rig.networks[0], open=False)
+    while len(rig.kafka.records(dispatch_topic(other))) < 3:
+        await scheduler.dispatch_due()
+    sent = {r.value for r in (*handed_on(rig), *rig.kafka.records(dispatch_topic(other)))}
+    assert sent == {encode(o) for o in placed}
+
+
+async def test_what_expires_while_it_is_held_for_a_slow_network_is_rejected(rig: Rig) -> None:
+    rig.networks.append(NetworkProfile(NetworkId("net-b"), frozenset({"KRW"}), None, 20, 0, open=True))
+    await accept(rig, *(tomorrow(n) for n in range(1, 6)))
+    until(rig.clock, DUE)
+
+    async def behind(network_id: NetworkId) -> int:
+        return 1_000_000 if network_id == NETWORK else 0
+
+    settings = ScheduleSettings(batch=2, again_s=1e6, again_max_s=1e6)
+    scheduler = rig.new_schedule(orders=settings, behind=behind).orders
+    while await scheduler.dispatch_due():
+        pass
+    assert len(handed_on(rig)) == 2
+    until(rig.clock, EXPIRES)
+    while await scheduler.dispatch_due():
+        pass
+    assert set(rig.states().values()) == {"rejected"}
+    assert len(handed_on(rig)) == 2
 
 
 async def test_an_order_too_large_for_its_topic_holds_up_no_other_and_expires(rig: Rig) -> None:
