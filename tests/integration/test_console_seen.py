@@ -9,6 +9,7 @@ from msgspec import structs
 
 from gateway.app.dead_letters import ShownLetter
 from gateway.app.errors import NotConfiguredError
+from gateway.app.letter_words import NEVER_MENDED
 from gateway.app.letters_by_cause import ByCause, Cause, LettersOfCause
 from gateway.app.postgres import PostgresStore
 from gateway.base.process import SilentObserver
@@ -180,7 +181,7 @@ AT = datetime(2026, 11, 27, tzinfo=UTC)
 
 def shown_letter(number: int, *, replayed: bool = False) -> ShownLetter:
     told = ("initiation", "DecodeError", "amount", "It cannot be read: amount", AT, AT, '{"order":"<o-1>"}', 15, "")
-    return ShownLetter(f"l-{number}", number, f"mypay.orders/0/{number}", *told, replayed=replayed)
+    return ShownLetter(f"l-{number}", number, f"mypay.orders/0/{number}", *told, replayed=replayed, advice=NEVER_MENDED)
 
 
 def letters_of(reason: str, is_open: int, replayed: int, *, each: int) -> LettersOfCause:
@@ -213,6 +214,8 @@ async def test_dead_letters_are_shown_by_cause_with_what_may_be_done(
     # What was sent again is one line, behind all that was not.
     assert text.index("Sent again</h2>") < text.index(">gone<")
     assert re.findall(r"All of this cause \((\d+)\)", text) == ["62", "5"]
+    # What to do is told of each cause that somebody still has to do with.
+    assert text.count(NEVER_MENDED) == 2
     assert "did not write: 3" in text
     assert "Older ones: 7" in text
 
