@@ -30,6 +30,7 @@ from gateway.messaging.backlog import Backlogs
 from gateway.messaging.producer import KafkaPublisher
 from gateway.messaging.records import Outgoing
 from gateway.messaging.settings import KafkaSettings
+from gateway.proving.bench.loads import approved
 from gateway.proving.bench.result import BenchError, View
 from gateway.proving.collect.topics import event_row, read_topics
 from gateway.proving.demo import percentile
@@ -236,15 +237,11 @@ class _Flood:
 
     async def _until_decided(self, count: int) -> None:
         deadline = time.monotonic() + _TIMEOUT_S
-        while (decided := await self._decided()) < count:
+        while (decided := await approved(self._world)) < count:
             self._world.check()
             if time.monotonic() > deadline:
                 raise BenchError(f"{count - decided} orders were not decided in time")
             await asyncio.sleep(_POLL_S)
-
-    async def _decided(self) -> int:
-        states = await asyncio.gather(*(n.state() for n in self._world.networks))
-        return sum(int(s["counters"].get("approved", 0)) for s in states)
 
     async def _flooded(self, name: str, orders: Iterator[Outgoing], offer: _Offer) -> Sent:
         sending = asyncio.create_task(self._send(offer))

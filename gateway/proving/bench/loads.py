@@ -42,6 +42,12 @@ SERVER_TREES: Final = frozenset(("PostgreSQL", local.STANDBY_TITLE))
 """Servers with child processes."""
 
 
+async def approved(world: World) -> int:
+    """Payments that a world's networks have approved so far."""
+    states = await asyncio.gather(*(n.state() for n in world.networks))
+    return sum(int(s["counters"].get("approved", 0)) for s in states)
+
+
 class Loads:
     """Signs and sends the orders of one world, and counts what became of them.
 
@@ -141,8 +147,7 @@ class Loads:
 
     async def decided(self) -> int:
         """Payments that the networks have approved so far."""
-        states = await asyncio.gather(*(n.state() for n in self._world.networks))
-        return sum(int(s["counters"].get("approved", 0)) for s in states)
+        return await approved(self._world)
 
     async def settled_between(self, began: float, ended: float) -> int:
         """Payments settled in a window, in seconds since 1970."""
