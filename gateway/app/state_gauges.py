@@ -22,8 +22,6 @@ STATE_LABELS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """By gauge, the labels that a row of the view has values for; ``network`` and ``kind`` of a break are one value."""
 
-BREAK_AGES: Final = ("<1d", "1-7d", "7-30d", "30d+")
-
 Row = tuple[str, str, str, float]
 
 
