@@ -19,6 +19,7 @@ _ROWS: Final = """(
     FROM generate_series($1::bigint, $2::bigint) AS n
 ) AS s"""
 
+# Of used assertions those that a replay could bring back: the others would be forgotten already.
 _STATEMENTS: Final = (
     """
     INSERT INTO payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation,
@@ -48,8 +49,8 @@ _STATEMENTS: Final = (
     """,
     """
     INSERT INTO used_assertion (jti, issuer, partner_id, used_by, keep_until)
-    SELECT md5('jti-' || n), 'https://seed.example', 'seed-' || n % 50, id, $3::timestamptz + interval '1 day'
-    FROM {_ROWS} WHERE n % 2 = 0
+    SELECT md5('jti-' || n), 'https://seed.example', 'seed-' || n % 50, id, at + interval '1 day'
+    FROM {_ROWS} WHERE n % 2 = 0 AND at + interval '1 day' > clock_timestamp() + interval '1 hour'
     """,
 )
 
