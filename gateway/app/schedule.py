@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from gateway.app.execution_backlog import network_behind
 from gateway.app.holidays import business_days
@@ -37,6 +38,14 @@ from gateway.portability.forgetting import SilentRequests
 from gateway.portability.schedule import ScheduledExports
 from gateway.sharing.confirming import OverdueErasures
 from schemas.primitives import NetworkId
+
+CLEARING_AWAY: Final = frozenset(
+    {"relayed-events", "used-proofs", "disclosures-destroyed", "silent-requests", "old-rows"}
+)
+"""Timers that clear away what is needed no more. Nobody waits for it, and after days of standing still there are millions."""
+
+RESTS: Final = 3
+"""How many times as long as a batch of that took its timer rests: payments need the same database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +134,18 @@ class ScheduleStage:
 
     async def _repeat(self, name: str, work: Callable[[], Awaitable[int]], pause_s: float) -> None:
         observer = self.runtime.observer
+        rests = RESTS if name in CLEARING_AWAY else 0
+        now = asyncio.get_running_loop().time
         # Always due: a timer that has not come round is a stall, also with an empty table.
         watchdog = self.runtime.watch(name, always_due, pause_s=pause_s)
         while True:
             try:
+                began = now()
                 while await work():
                     watchdog.progress()
+                    if rests:
+                        await self.runtime.pause(f"{name}: rest", rests * (now() - began))
+                        began = now()
             except Exception as error:  # noqa: BLE001 - one timer's bug must not stop the others; its watchdog tells
                 observer.count("schedule", "failed", reason=type(error).__name__)
                 observer.note("timer_failed", level="error", stage=name, error=type(error).__name__)
