@@ -42,7 +42,7 @@ from schemas.primitives import NetworkId
 CLEARING_AWAY: Final = frozenset(
     {"relayed-events", "used-proofs", "disclosures-destroyed", "silent-requests", "old-rows"}
 )
-"""Timers that clear away what is needed no more. Nobody waits for it, and after days of standing still there are millions."""
+"""Timers of what is needed no more. Nobody waits for it, and after days of standing still there are millions of it."""
 
 RESTS: Final = 3
 """How many times as long as a batch of that took its timer rests: payments need the same database."""
