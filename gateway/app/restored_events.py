@@ -13,6 +13,7 @@ from gateway.messaging.records import Record
 from gateway.messaging.rewinding import topics_like
 from gateway.messaging.settings import KafkaSettings
 from gateway.payments.restoring.rules import number_of
+from gateway.sharing.restoring import SharedSince
 from schemas.codec import decode
 from schemas.events import ConsentEvent, ConsentOffered, ConsentShared, EventType, OrderRefused, PaymentEvent
 from schemas.portability import PortabilityEvent
@@ -37,7 +38,7 @@ class Events:
         begun_ms: from when on it is what is done again; None where nothing was.
         kept: takes what was told of payments, and places of records that were refused; None: nobody asks.
         highest: the highest payment number that was told; 0 for none.
-        shared: with whom payments were shared, before what is done again.
+        shared: with whom payments were shared, before what is done again; and what of them.
         offered: offers that were made, by their ids; delivered: exports that were whole, likewise.
     """
 
@@ -45,7 +46,7 @@ class Events:
     kept: Kept | None = None
     highest: int = 0
     consents: dict[tuple[str, str], ToldConsent] = field(default_factory=dict)
-    shared: set[ToldShare] = field(default_factory=set)
+    shared: dict[ToldShare, SharedSince] = field(default_factory=dict)
     offered: dict[UUID, ConsentOffered] = field(default_factory=dict)
     delivered: dict[str, PortabilityEvent] = field(default_factory=dict)
 
@@ -72,7 +73,10 @@ class Events:
         if type_ == EventType.CONSENT_SHARED and not self._is_again(record):
             share = decode(ConsentShared, record.value, trusted=True)
             if share.partner_id == partner_id:
-                self.shared.add(ToldShare(partner_id, share.consent_id, share.affiliate_id))
+                place = ToldShare(partner_id, share.consent_id, share.affiliate_id)
+                told = self.shared.setdefault(place, SharedSince(share.occurred_at))
+                told.uses.update(share.purposes.split())
+                told.fields.update(share.fields.split())
         elif type_ == EventType.CONSENT_OFFERED:
             offered = decode(ConsentOffered, record.value, trusted=True)
             if offered.partner_id == partner_id:

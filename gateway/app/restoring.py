@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from gateway.app import restored_exports, restored_offers
+from gateway.app import restored_exports, restored_offers, restored_shares
 from gateway.app.clock import SystemClock
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import dispatch
@@ -235,7 +235,9 @@ async def find_payments(
             done.ended = await _end_consents(connection, events.consents)
             await _find_again(connection, networks, kept, done)
             await _catch_up(connection, kept, done)
-            done.shared = await _not_held(connection, events.shared)
+            shared = {((PartnerId(p), ConsentId(c)), a): s for (p, c, a), s in events.shared.items()}
+            known = await restored_shares.stand_again(connection, kafka, settings, since, shared)
+            done.shared = [ToldShare(*key, a) for key, a in sorted(set(shared) - known)]
             offers = await restored_offers.read_offers(kafka, since, events.offered)
             done.offers = await restored_offers.stand_again(connection, offers)
             exports = await restored_exports.read_exports(kafka, since, events.delivered)
@@ -255,15 +257,6 @@ async def _check_networks(kafka: KafkaSettings, networks: Collection[str], since
                 raise NotConfiguredError(
                     f"payments were handed to {topic.removeprefix(_DISPATCH)}, which MYPAY_NETWORKS_DIR does not name"
                 )
-
-
-async def _not_held(connection: Any, shared: Iterable[ToldShare]) -> list[ToldShare]:
-    told = sorted(shared)
-    columns = [list(column) for column in zip(*told, strict=True)] or [[], [], []]
-    async with translated():
-        rows = await connection.fetch(_SQL.held, *columns)
-    held = {ToldShare(r["partner_id"], r["consent_id"], r["affiliate_id"]) for r in rows}
-    return [one for one in told if one not in held]
 
 
 async def _begun(connection: Any, to: datetime) -> datetime:

@@ -13,12 +13,6 @@ JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner
 -- name: begun
 SELECT min(at) AS at FROM operator_action WHERE phase = 'begun' AND command = 'restore begin' AND at > $1
 
--- name: held
-SELECT DISTINCT partner_id, consent_id, affiliate_id FROM share_holder
-JOIN unnest($1::text[], $2::text[], $3::text[]) AS k (partner_id, consent_id, affiliate_id)
-    USING (partner_id, consent_id, affiliate_id)
-WHERE notice_id IS NULL
-
 -- name: standing
 -- Key by key (OFFSET keeps it so), also by a plan that was made while the table was young.
 SELECT k.partner_id, k.payment_id, f.state FROM unnest($1::text[], $2::uuid[]) AS k (partner_id, payment_id)

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -10,9 +11,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from pydantic import BaseModel
 
-from gateway.app import restored_exports, restored_offers, restoring
+from gateway.app import restored_exports, restored_offers, restored_shares, restoring
 from gateway.app.postgres import PostgresStore
+from gateway.app.registries import open_registries
 from gateway.app.restored_kept import open_kept
+from gateway.app.settings import Settings
 from gateway.base.digest_words import word_of
 from gateway.database.migrate import migrate
 from gateway.marketing.rules.offers import StoredUse
@@ -20,10 +23,13 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import ensure_topics
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import event_fields
-from schemas.codec import encode
-from schemas.consents import Channel
+from gateway.sealing.sealing import MasterKeys
+from gateway.sharing.pseudonyms import Named, Pseudonyms
+from gateway.sharing.restoring import SharedSince
+from schemas.codec import encode, encode_json
+from schemas.consents import Channel, ConsentStatus
 from schemas.envelope import Envelope, write_envelope
-from schemas.events import PaymentEvent
+from schemas.events import EventType, PaymentEvent
 from schemas.marketing import (
     AGGREGATE_TYPE,
     OFFER_GRANTED_TYPE,
@@ -41,6 +47,7 @@ from schemas.portability import EXPORT_CHUNK_TYPE
 from schemas.primitives import NetworkId
 from schemas.topics import Topic
 from tests.contract.test_portability_store import ORG, export, request
+from tests.contract.test_sharing import permits
 from tests.support.builders import DISPATCH, NETWORK, NOW, dispatched_record, numbered_order, payment
 from tests.support.domain_samples import krw
 
@@ -169,3 +176,37 @@ async def test_attempts_at_exports_are_read_off_the_topics_of_recipients_and_pas
     finally:
         await connection.close()
         await store.stop()
+
+
+async def test_who_holds_what_was_shared_is_read_off_the_topics_of_affiliates(
+    kafka: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(database)
+    monkeypatch.setattr(restored_shares, "_SHARING", prefix := f"sharing.{uuid4().hex}.")
+    MasterKeys.create(tmp_path / "sharing")
+    ring = MasterKeys.load(tmp_path / "sharing")
+    names, key = Pseudonyms(ring), ("partner-1", "consent-1")
+    async with open_registries(database) as registries:
+        await registries.consents.add_consents([(permits().terms, ConsentStatus.AUTH)])
+        await registries.affiliates.add("points", "Points", "telecom")
+    reference = names.name("points", Named.CONSENT, "partner-1/consent-1/1")
+    body = encode_json({"consent_ref": reference, "key_id": names.key_id, "customer": "x", "uses": []})
+    settings, topic = KafkaSettings(kafka), f"{prefix}points"
+    made = Topic(topic, "", {}, partitions=2, retention_ms=3_600_000, writers=(), readers=(), description="")
+    await ensure_topics(settings, [made], replication_factor=1, apply=True)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    headers = list(write_envelope(Envelope("share-1", "/mypay", EventType.PAYMENT_SHARED, NOW)))
+    await producer.send_and_wait(topic, body, key=reference.encode(), headers=headers)
+    await producer.stop()
+    connection = await asyncpg.connect(database)
+    try:
+        place, since = (key, "points"), datetime.now(UTC) - timedelta(hours=1)
+        shared = {place: SharedSince(NOW, {"loyalty"}, {"month"})}
+        for folder, known in (("none", set()), ("sharing", {place})):
+            of = Settings(sharing_keys_dir=tmp_path / folder)
+            assert await restored_shares.stand_again(connection, settings, of, since, shared) == known
+        [row] = await connection.fetch("SELECT round, reference, key_ids, uses, fields, notice_id FROM share_holder")
+        assert tuple(row) == (1, reference, [names.key_id], ["loyalty"], ["month"], None)
+    finally:
+        await connection.close()

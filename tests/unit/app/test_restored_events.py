@@ -68,7 +68,9 @@ def test_with_whom_was_shared_is_known_once_and_only_of_the_partner_whose_topic_
     for body in (shared("a-1"), shared("a-1"), shared("a-2"), shared("a-3", partner_id="partner-2")):
         read.add("partner-1", record(EventType.CONSENT_SHARED, body))
     read.add("partner-1", record(EventType.CONSENT_SHARED, shared("a-4"), again=True))
-    assert read.shared == {ToldShare("partner-1", "consent-1", a) for a in ("a-1", "a-2")}
+    assert set(read.shared) == {ToldShare("partner-1", "consent-1", a) for a in ("a-1", "a-2")}
+    told = read.shared["partner-1", "consent-1", "a-1"]  # type: ignore[index]
+    assert (told.since, told.uses, told.fields) == (NOW, {"marketing"}, {"amount"})
 
 
 def test_what_is_done_again_takes_no_suspension_back() -> None:
