@@ -40,8 +40,8 @@ class ScheduleStore(Protocol):
     async def held_for(self) -> Sequence[NetworkId]:
         """The networks that orders are held for."""
 
-    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]]) -> None:
-        """Hold each, which was claimed, for its network: it is due as it was, and that was no dispatch."""
+    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]], *, now: datetime) -> None:
+        """Hold each, which was claimed, for its network: due still, in the order of its day, and not dispatched."""
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         """Look at each again then: whether the payment still waits."""

@@ -241,9 +241,9 @@ async def test_what_is_held_for_a_network_is_claimed_for_that_alone_and_as_if_it
     claimed = await claim(store, at=9)
     async with store.transaction() as uow:
         assert await uow.schedule.held_for() == []
-        await uow.schedule.hold([(o.key, NetworkId(NETWORK)) for o in claimed[:3]])
-        await uow.schedule.hold([(claimed[3].key, NetworkId("net-z"))])
-        await uow.schedule.hold([])
+        await uow.schedule.hold([(o.key, NetworkId(NETWORK)) for o in claimed[:3]], now=later(9))
+        await uow.schedule.hold([(claimed[3].key, NetworkId("net-z"))], now=later(9))
+        await uow.schedule.hold([], now=later(9))
     async with store.transaction() as uow:
         assert sorted(await uow.schedule.held_for()) == [NETWORK, "net-z"]
     assert await claim(store, at=9) == []
@@ -255,15 +255,26 @@ async def test_what_is_held_for_a_network_is_claimed_for_that_alone_and_as_if_it
     assert await claim(store, at=9, held_for="net-z") == [claimed[3]]
     async with store.transaction() as uow:
         await uow.schedule.close([o.key for o in claimed], now=later(9))
-        await uow.schedule.hold([(claimed[0].key, NetworkId("net-y"))])
+        await uow.schedule.hold([(claimed[0].key, NetworkId("net-y"))], now=later(9))
         assert await uow.schedule.held_for() == []
+
+
+async def test_what_was_due_before_its_day_is_so_while_it_is_held(store: Store) -> None:
+    """Whoever hurried it has said so by when it is looked at alone."""
+    await keep(store, waiting(50))
+    async with store.transaction() as uow:
+        await uow.schedule.put_off([(keys(50)[0], later(5))])
+    await claim(store, at=5)
+    async with store.transaction() as uow:
+        await uow.schedule.hold([(keys(50)[0], NetworkId(NETWORK))], now=later(6))
+    assert [o.key for o in await claim(store, at=6, held_for=NETWORK)] == keys(50)
 
 
 async def test_what_is_held_expires_as_everything(store: Store) -> None:
     await keep(store, waiting(1, expires_at=later(10)))
     async with store.transaction() as uow:
         await uow.schedule.claim(now=later(1), lease_until=later(31), limit=1)
-        await uow.schedule.hold([(keys(1)[0], NetworkId(NETWORK))])
+        await uow.schedule.hold([(keys(1)[0], NetworkId(NETWORK))], now=later(1))
     assert await claim_expired(store, at=9) == []
     assert [o.key for o in await claim_expired(store, at=10)] == keys(1)
 

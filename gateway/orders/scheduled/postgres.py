@@ -37,11 +37,11 @@ class PostgresScheduleStore:
     async def held_for(self) -> Sequence[NetworkId]:
         return [NetworkId(r["held_for"]) for r in await self._connection.fetch(_SQL.held_for)]
 
-    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]]) -> None:
+    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]], *, now: datetime) -> None:
         if orders:
             keys = [key for key, _ in orders]
             await self._connection.execute(
-                _SQL.hold, [k[0] for k in keys], [k[1] for k in keys], [network_id for _, network_id in orders]
+                _SQL.hold, [k[0] for k in keys], [k[1] for k in keys], [network_id for _, network_id in orders], now
             )
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:

@@ -78,7 +78,7 @@ WITH RECURSIVE held AS (
 SELECT held_for FROM held WHERE held_for IS NOT NULL
 
 -- name: hold
-UPDATE scheduled_order s SET held_for = k.held_for, look_at = s.due_at, dispatches = s.dispatches - 1
+UPDATE scheduled_order s SET held_for = k.held_for, look_at = least(s.due_at, $4), dispatches = s.dispatches - 1
 FROM unnest($1::text[], $2::uuid[], $3::text[]) AS k (partner_id, payment_id, held_for)
 WHERE (s.partner_id, s.payment_id) = (k.partner_id, k.payment_id) AND s.closed_at IS NULL
 

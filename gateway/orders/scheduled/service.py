@@ -352,7 +352,7 @@ class ScheduledOrderService:
             # A change that came too late found a payment that waits no more: either way it is over.
             decided = {c.key for c in changes}
             await uow.schedule.close(sorted(decided), now=now)
-            await uow.schedule.hold(held)
+            await uow.schedule.hold(held, now=now)
             decided |= {key for key, _ in held}
             await uow.schedule.put_off([(w.key, self._again_at(w, now)) for w in waiting if w.key not in decided])
         return applied
