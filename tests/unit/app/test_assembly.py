@@ -24,7 +24,7 @@ STAGES = (
 )
 
 ALONE = {
-    "CancellationKind": {"tests/support/races.py"},
+    "CancellationKind": {"tests/support/races.py", "tests/properties/test_later_lives.py"},
     "FairIntake": {"tests/unit/orders/test_fair_intake.py"},
     "OrderIntake": {"tests/unit/orders/test_kinds.py"},
 }
