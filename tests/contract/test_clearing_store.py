@@ -242,7 +242,9 @@ async def test_a_merchant_s_acceptors_are_today_s_and_those_of_before(backend: B
 
 async def test_another_acceptor_is_looked_at_again_once_it_is_the_merchant_s(backend: Backend) -> None:
     known, one = merchant(), payment(1, state=PaymentState.APPROVED)
-    await backend.put_merchants(known)
+    # Whose it is meanwhile is another merchant.
+    theirs = structs.replace(known.acceptor, acceptor_id="THEIRS")
+    await backend.put_merchants(known, structs.replace(known, merchant_id=MerchantId("merchant-2"), acceptor=theirs))
     record = clearing_record(one, 1, acceptor_id="THEIRS ")
     async with backend.store.transaction() as uow:
         await uow.payments.insert([one])
