@@ -138,7 +138,7 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
             raise StoreConflictError("cancellation handled concurrently")
         applied = Applied()
         if decided.changes:
-            applied = await apply_changes(uow, decided.changes, now=now, known=payments)
+            applied = await apply_changes(uow, decided.changes, now=now, locked=payments)
         new = await uow.cancellations.answer([(t.message.partner_id, t.reference) for t in received])
         await uow.outbox.append(
             [
@@ -224,7 +224,7 @@ class WaitingCancellations:
             )
             await uow.cancellations.update(judged)
             if changes:
-                applied = await apply_changes(uow, changes, now=now, known=payments)
+                applied = await apply_changes(uow, changes, now=now, locked=payments)
             await uow.outbox.append([_lapsed(h, h.outcome, now) for h in judged if isinstance(h.outcome, Reason)])
         return judged, applied
 

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.base.keys import ConsentKey
 from gateway.base.pace import Pace
@@ -17,11 +18,13 @@ from gateway.messaging.isolation import write_isolated
 from gateway.network.card_network import CardNetwork
 from gateway.network.exchange import ExchangeResult, FinancialRequest, NotSent, Operation
 from gateway.network.response_codes import STANDARD, ResponseCodes
+from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Change, Payment, PaymentKey
 from gateway.payments.store import PaymentChangeUnit
 from gateway.payments.telling import asking, tell_outcomes, tell_steps
 from gateway.payments.transitions import Applied, apply_changes
 from gateway.payments.unknown.incidents import report_incidents, report_unwritable
+from gateway.payments.unknown.rules import AS_OF_INQUIRY
 from gateway.payments.unknown.verdicts import UnknownPolicy, judge
 from schemas.primitives import NetworkId
 
@@ -132,7 +135,7 @@ class ResultWriter:
         async def write(part: Sequence[Result]) -> Applied:
             known = {intent.payment.key: intent.payment for intent, _ in part}
             async with self._store.transaction() as uow:
-                return await apply_changes(uow, [changes[id(r)] for r in part], now=self._clock.now(), known=known)
+                return await _apply(uow, [changes[id(r)] for r in part], known, self._clock.now())
 
         def failed(result: Result, error: Exception) -> None:
             report_unwritable(self._observer, "execution", self._network_id, result[0].payment.key, error)
@@ -159,6 +162,18 @@ class ResultWriter:
         )
         at_once = [p for p in changed if p.key not in waited]
         self._observer.spans("order_to_result", [(p.changed_at - p.ordered_at).total_seconds() for p in at_once])
+
+
+async def _apply(
+    uow: PaymentChangeUnit, changes: Sequence[Change], known: Mapping[PaymentKey, Payment], now: datetime
+) -> Applied:
+    """Apply results. A clear one of a payment that was taken over and is asked about takes the inquiry's place."""
+    locked = await uow.payments.lock(list({c.key for c in changes}), known=known)
+    unknown = {key for key, payment in locked.items() if payment.state is PaymentState.UNKNOWN}
+    clear = sorted({c.key for c in changes if c.key in unknown and c.kind in AS_OF_INQUIRY})
+    closed = await uow.inquiries.take_away(clear, now=now) if clear else frozenset()
+    told = [structs.replace(c, kind=AS_OF_INQUIRY.get(c.kind, c.kind)) if c.key in closed else c for c in changes]
+    return await apply_changes(uow, told, now=now, locked=locked)
 
 
 def count_states(observer: Observer, payments: Sequence[Payment]) -> None:

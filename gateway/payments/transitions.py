@@ -59,7 +59,6 @@ async def apply_changes(
     changes: Sequence[Change],
     *,
     now: datetime,
-    known: Mapping[PaymentKey, Payment] | None = None,
     locked: Mapping[PaymentKey, Payment] | None = None,
 ) -> Applied:
     """Lock the payments, move each by the lifecycle's table, and write every effect of it.
@@ -68,11 +67,10 @@ async def apply_changes(
         uow: the transaction.
         changes: in their order; several may concern one payment.
         now: when they happened.
-        known: payments as this process wrote them last; saves reading those that nobody has changed since.
         locked: all of the payments, which the caller has locked and read in this transaction; others may be there, too.
     """
     if locked is None:
-        locked = await uow.payments.lock(list({c.key for c in changes}), known=known)
+        locked = await uow.payments.lock(list({c.key for c in changes}))
     payments = dict(locked)
     applied, effects = Applied(changes), _Effects()
     for change in changes:

@@ -7,9 +7,12 @@ to undo otherwise, and so it is with a code that no table lists. Taking either f
 capture that nobody knows of.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final, assert_never
+
+from msgspec import structs
 
 from gateway.network.exchange import Answered, ExchangeResult, NotSent, NotSentCause, Unanswered
 from gateway.network.response_codes import STANDARD, InquiryUse, ResponseCodes, is_response_code
@@ -41,6 +44,13 @@ class InquiryVerdict:
     verdict: Verdict | None
     network_code: str | None
     detail: str
+
+
+AS_OF_INQUIRY: Final[Mapping[PaymentEventKind, PaymentEventKind]] = {
+    PaymentEventKind.APPROVED: PaymentEventKind.INQUIRY_APPROVED,
+    PaymentEventKind.DECLINED: PaymentEventKind.INQUIRY_DECLINED,
+}
+"""What an answer tells that is clear → the same of a payment whose inquiry is open: it takes the inquiry's place."""
 
 
 _REVERSING: Final = "the network did not settle it when asked"
@@ -93,15 +103,9 @@ def _judge_answer(asked: Asked, answer: Answered, codes: ResponseCodes) -> Inqui
 def _settle(asked: Asked, answer: Answered, codes: ResponseCodes) -> InquiryVerdict:
     code = answer.response_code
     verdict = judge(asked, answer, codes=codes)
-    match verdict.event:
-        case PaymentEventKind.APPROVED:
-            event = PaymentEventKind.INQUIRY_APPROVED
-        case PaymentEventKind.DECLINED:
-            event = PaymentEventKind.INQUIRY_DECLINED
-        case _:
-            return _reverse(
-                PaymentEventKind.INQUIRY_UNANSWERED, code, "not approved as asked", incident=verdict.incident
-            )
+    event = AS_OF_INQUIRY.get(verdict.event)
+    if event is None:
+        return _reverse(PaymentEventKind.INQUIRY_UNANSWERED, code, "not approved as asked", incident=verdict.incident)
     settled = Verdict(event, verdict.reason, verdict.approval_code)
     return InquiryVerdict(InquiryStep.SETTLED, settled, code, "the network told what became of it")
 
@@ -130,12 +134,5 @@ def judge_late_answer(
     stand here is undone, and one that tells no outcome of what is in flight is settled by ``policy``.
     """
     verdict = judge(asked, answer, policy, codes)
-    if not inquiry_open:
-        return verdict
-    match verdict.event:
-        case PaymentEventKind.APPROVED:
-            return Verdict(PaymentEventKind.INQUIRY_APPROVED, verdict.reason, verdict.approval_code)
-        case PaymentEventKind.DECLINED:
-            return Verdict(PaymentEventKind.INQUIRY_DECLINED, verdict.reason)
-        case _:
-            return verdict
+    event = AS_OF_INQUIRY.get(verdict.event) if inquiry_open else None
+    return verdict if event is None else structs.replace(verdict, event=event)

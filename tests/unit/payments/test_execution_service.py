@@ -20,6 +20,7 @@ from gateway.network.exchange import (
     UnansweredCause,
 )
 from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.unknown.verdicts import UnknownPolicy
 from gateway.proving.memory import Behaviour, Fate, MemoryCardNetwork
 from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.events import OrderRefused, PaymentEvent
@@ -461,6 +462,26 @@ async def test_a_result_that_comes_after_the_takeover_changes_nothing(rig: Rig) 
     assert rig.used() == {HELD}
     assert rig.ledger_kinds() == []
     assert rig.observer.counts["execution", "ignored_result", "unknown+approved"] == 1
+
+
+@pytest.mark.parametrize(("code", "state"), [("00", "approved"), ("51", "declined"), ("68", "unknown")])
+async def test_a_result_that_comes_after_the_takeover_is_what_the_network_is_asked_for(
+    rig: Rig, code: str, state: str
+) -> None:
+    rig.network.script = lambda _: Behaviour(code=code)
+    rig.execution = rig.new_execution(policy=UnknownPolicy.INQUIRE)
+    rig.faults.hold("network.answer")
+    executing = asyncio.create_task(rig.execute(orders(1)))
+    await rig.faults.reached("network.answer")
+    assert await rig.take_over(policy=UnknownPolicy.INQUIRE) == 1
+    rig.faults.open("network.answer")
+    await executing
+    assert rig.states() == {"order-1": state}
+    (inquiry,) = rig.database.inquiries.rows.values()
+    assert (inquiry.closed_at is None) == (state == "unknown")
+    assert rig.database.reversals.rows == {}
+    assert (rig.payment(1).approval_code is not None) == (state == "approved")
+    assert rig.used() == {Usage() if state == "declined" else HELD}
 
 
 async def test_no_card_number_is_in_anything_that_is_kept_or_told(rig: Rig) -> None:
