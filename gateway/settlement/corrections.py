@@ -104,7 +104,11 @@ async def _correct(
         if before.settled is not None:
             settled[before.settled] = before.record
             changes.append(Change(before.settled, PaymentEventKind.UNCLEARED, _reason(batch, told)))
-    applied = await apply_changes(uow, changes, now=now)
+    # At once with those that the records name now: whoever else moves some of these locks them in one order, too.
+    named = {r.rrn for r in (*sorted_records.to_match, *records)}
+    keys = await uow.payments.keys_by_rrn(batch.network_id, sorted(named))
+    locked = await uow.payments.lock(sorted({*keys.values(), *settled}))
+    applied = await apply_changes(uow, changes, now=now, locked=locked)
     sorted_records.undone += [(settled[p.key], p.merchant_id) for p in applied.changed]
     sorted_records.to_match += records
 

@@ -132,9 +132,16 @@ class SettlementService:
             async with self._store.transaction() as uow:
                 found = await uow.clearing.moved_since(self._settings.match_again_max)
                 applied = Applied()
-                for (network_id, cycle_id), group in groupby(found, key=lambda f: (f[0], f[1])):
-                    records = [record for _, _, record in group]
-                    applied.changed += (await self._match_cycle(uow, network_id, cycle_id, records)).changed
+                for network_id, group in groupby(found, key=lambda f: f[0]):
+                    of_network = [(cycle_id, record) for _, cycle_id, record in group]
+                    # All cycles' at once: whoever else moves some of these payments locks them in one order, too.
+                    rrns = sorted({record.rrn for _, record in of_network})
+                    locked = dict(await uow.clearing.payments_by_rrn(network_id, rrns))
+                    for cycle_id, cycle in groupby(of_network, key=lambda f: f[0]):
+                        records = [record for _, record in cycle]
+                        matched = await self._match_cycle(uow, network_id, cycle_id, records, locked)
+                        locked |= {p.trace.rrn: p for p in matched.changed if p.trace}
+                        applied.changed += matched.changed
                 return len(found), applied
 
         found, applied = await until_done(match)
@@ -143,10 +150,14 @@ class SettlementService:
         return found if applied.changed else 0
 
     async def _match_cycle(
-        self, uow: SettlementUnit, network_id: NetworkId, cycle_id: str, records: Sequence[ClearingRecord]
+        self,
+        uow: SettlementUnit,
+        network_id: NetworkId,
+        cycle_id: str,
+        records: Sequence[ClearingRecord],
+        locked: Mapping[str, Payment],
     ) -> Applied:
         now = self._clock.now()
-        locked = await uow.clearing.payments_by_rrn(network_id, sorted({r.rrn for r in records}))
         judged = _match(records, locked, await _acceptors(uow, locked))
         if judged.breaks:
             # That they are breaks was told. What kind they are now people see: why they were is over.

@@ -4,17 +4,30 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from gateway.app.unit import GatewayUnit
 from gateway.database.unit import Store
 from gateway.network.exchange import Answered, UnmatchedAnswer
-from gateway.payments.rules.lifecycle import PaymentEventKind
+from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change, Payment
 from gateway.payments.transitions import apply_changes
 from gateway.payments.unknown.verdicts import UnknownPolicy
 from gateway.proving.memory import Behaviour
+from gateway.settlement.rules import Break, BreakKind
+from schemas.clearing import ClearingBatch, ClearingRecord
 from schemas.primitives import NetworkId
 from tests.contract.conftest import Backend
-from tests.support.builders import NETWORK, dispatched_record, later, numbered_order
+from tests.support.builders import (
+    NETWORK,
+    NOW,
+    clearing_message,
+    clearing_record,
+    dispatched_record,
+    later,
+    numbered_order,
+    payment,
+)
 from tests.support.domain_samples import consent, merchant
 from tests.support.rig import Rig
 
@@ -79,6 +92,45 @@ async def test_a_reversal_that_is_confirmed_waits_for_a_late_approval_and_holds_
     assert (await the_payment(backend)).state.value == "unknown"
     assert await reversals.work() == 1
     assert (await the_payment(backend)).state.value == "reversed"
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+async def test_clearing_waits_for_the_first_of_its_payments_and_holds_no_other_meanwhile(
+    backend: Backend, corrected: bool
+) -> None:
+    counted = Counted(backend.store)
+    rig = await a_rig(backend, counted)
+    first, second = sorted((payment(n, state=PaymentState.APPROVED) for n in (5, 6)), key=lambda p: p.key)
+    settlement = rig.new_settlement(too_early_s=0.0)
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([first, second])
+        if not corrected:
+            # The second one's cycle is looked at first.
+            for cycle_id, of in (("c1", second), ("c2", first)):
+                await uow.clearing.add(
+                    NetworkId(NETWORK),
+                    cycle_id,
+                    [clearing_record(of, 1)],
+                    created_at=NOW,
+                    outcomes={1: (of.key, Break(BreakKind.NOT_APPROVED, "why"))},
+                )
+    if corrected:
+        await settlement.take([clearing_message(batch_of(clearing_record(second, 1)))])
+    begun = counted.begun
+    async with backend.store.transaction() as uow:
+        await uow.payments.lock([first.key])
+        # What the second one's record names from now on is the first.
+        message = clearing_message(batch_of(clearing_record(first, 1)))
+        settling = asyncio.create_task(settlement.take([message]) if corrected else settlement.match_again())
+        await backend.until_blocked(settling)
+        await uow.payments.lock([second.key])
+    await settling
+    assert counted.begun - begun == 1
+    assert {n: k for n, (_, k) in (await backend.outcomes()).items()} == {1: None}
+
+
+def batch_of(record: ClearingRecord) -> ClearingBatch:
+    return ClearingBatch(network_id=NetworkId(NETWORK), cycle_id="c1", chunk=1, records=(record,))
 
 
 async def test_an_approval_that_comes_as_its_payment_becomes_unknown_is_what_is_asked_for(backend: Backend) -> None:

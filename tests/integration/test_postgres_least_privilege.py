@@ -113,6 +113,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
     ),
     Role.SETTLEMENT: (
         _MOVES,
+        "payment: keys_by_rrn",
         "clearing: payments_by_rrn acceptors lock earlier put_aside supersede confirm write_outcomes moved_since",
         "copy: ledger_transfer clearing_record",
     ),
