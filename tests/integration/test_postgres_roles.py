@@ -1,5 +1,6 @@
 """What each role may do in a real database, tried as that role: everything that the table grants, and nothing else."""
 
+import itertools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -7,10 +8,12 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
+from gateway.consents.rules.consent import CONSENT_TRANSITIONS
 from gateway.database import grants
 from gateway.database.dsn import with_user
 from gateway.database.migrate import migrate
 from gateway.database.roles import ALL, APPEND_ONLY, FUNCTIONS, RUNNING, SEQUENCES, SETTINGS, TABLES, Access, Role
+from schemas.consents import ConsentStatus
 from tests.support.sql import load
 
 Connection = asyncpg.Connection
@@ -251,6 +254,61 @@ async def test_a_row_can_be_locked_by_whom_may_not_change_it(db: Database) -> No
         assert not await denied(connection, load("consent").lock.replace("$1", "'{}'").replace("$2", "'{}'"))
         assert await denied(connection, "UPDATE consent SET status = 'AUTH'")
         assert await denied(connection, "UPDATE consent SET terms = '{}'")
+
+
+ENDED = """
+    INSERT INTO consent (partner_id, consent_id, customer_id, version, status, terms, valid_until)
+    SELECT 'p', status, 'u', 1, status, '{}', now() FROM unnest($1::text[]) AS status;
+"""
+DISABLED = """
+    INSERT INTO partner (partner_id, name, home_group) VALUES ('p', 'P', 'telecom');
+    INSERT INTO affiliate (affiliate_id, name, home_group) VALUES ('a', 'A', 'telecom');
+    INSERT INTO recipient (org_code, name, partner_id) VALUES ('R1RRRR0000', 'R', 'p');
+    INSERT INTO partner_key (kid, partner_id, algorithm, jwk, disabled_at) VALUES ('k', 'p', 'ES256', '{}', now());
+    INSERT INTO affiliate_key (kid, affiliate_id, algorithm, jwk, valid_from, disabled_at)
+    VALUES ('k', 'a', 'ES256', '{}', now(), now());
+    INSERT INTO recipient_key (kid, org_code, jwk, disabled_at) VALUES ('k', 'R1RRRR0000', '{}', now());
+"""
+
+
+async def test_no_operator_revives_a_consent_that_has_ended(db: Database) -> None:
+    """By SQL of their own: their commands know the table of changes."""
+    goes_on = {status for status, _ in CONSENT_TRANSITIONS}
+    async with db.as_(Role.OPERATOR) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(ENDED.rstrip(" ;\n"), [s.value for s in ConsentStatus])
+        for status, to in itertools.permutations(ConsentStatus, 2):
+            changed = await changes(connection, "UPDATE consent SET status = $2 WHERE consent_id = $1", status, to)
+            assert changed == (status in goes_on), (status, to)
+        await transaction.rollback()
+
+
+@pytest.mark.parametrize("table", ["partner_key", "affiliate_key", "recipient_key"])
+@pytest.mark.parametrize("moment", ["NULL", "disabled_at + interval '1 day'"])
+async def test_no_operator_enables_a_key_that_was_disabled_or_disables_it_later(
+    db: Database, table: str, moment: str
+) -> None:
+    async with db.as_(Role.OPERATOR) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(DISABLED)
+        assert not await changes(connection, f"UPDATE {table} SET disabled_at = {moment}")
+        assert await changes(connection, f"UPDATE {table} SET disabled_at = disabled_at")
+        await transaction.rollback()
+
+
+async def changes(connection: Connection, statement: str, *arguments: str) -> bool:
+    """True if the server does it; it is undone."""
+    savepoint = connection.transaction()
+    await savepoint.start()
+    try:
+        await connection.execute(statement, *arguments)
+    except asyncpg.RaiseError:
+        return False
+    finally:
+        await savepoint.rollback()
+    return True
 
 
 HURRIED = """
