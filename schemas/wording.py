@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    # Commands say things before they load it.
+    from pydantic import ValidationError
 
 PATTERNS: Final[Mapping[str, str]] = {
     r"^https?://[^/]+$": "an http:// or https:// address without a path",
@@ -87,7 +89,7 @@ _TEXTS: Final[Mapping[str, str]] = {
 _SHOULD: Final = "Input should "
 
 
-def faults_of(error: ValidationError) -> str:
+def faults_of(error: "ValidationError") -> str:
     """All that is wrong, each with its place: ``tls.ca: must not be empty; window: must be a whole number``."""
     problems = error.errors(include_input=False, include_url=False)
     places = (".".join(map(str, p["loc"])) for p in problems)
