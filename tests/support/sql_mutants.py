@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,14 @@ _END: Final = re.compile(r"\b(?:ORDER BY|LIMIT|FOR|GROUP BY|RETURNING|UNION|DO)\
 
 
 def mutations(sql: str) -> Iterator[tuple[str, str]]:
-    """(what was done, the spoiled text), each with one change. Comments are left alone."""
+    """(what was done, the spoiled text), each with one change, and no two of a name. Comments are left alone."""
+    seen: Counter[str] = Counter()
+    for name, spoiled in _mutations(sql):
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name} ({seen[name]})"), spoiled
+
+
+def _mutations(sql: str) -> Iterator[tuple[str, str]]:
     for found in LOCKING.finditer(sql):
         yield f"dropped {found[0]}", _cut(sql, *found.span())
         if strong := _STRONG.search(sql, *found.span()):
