@@ -54,17 +54,20 @@ async def holders_again(
     keys = sorted({key for key, _ in told})
     consents, affiliates = await uow.consents.read(keys), await uow.sharing.known_affiliates()
     latest = {(h.key, h.affiliate_id): h for h in await uow.sharing.holders(keys)}
-    known: list[Holder] = []
+    known, asked = list[Holder](), set[tuple[ConsentKey, str]]()
     for (key, affiliate), shared in told.items():
         consent, stands = consents.get(key), latest.get((key, affiliate))
         if consent is None or affiliate not in affiliates:
             continue
         if stands is not None and stands.notice is None:
             known.append(_since(stands, shared, references))
+        elif stands is not None and (affiliate, stands.reference) in references.keys:
+            # It is to erase what it was sent since: that stands from before, or was written down already.
+            asked.add((key, affiliate))
         first = 1 if stands is None else stands.round + 1
         known += _forgotten(consent, affiliate, first, shared, references, _Names(pseudonyms, key_ids))
     await uow.sharing.write_holders(known)
-    return {(h.key, h.affiliate_id) for h in known}
+    return {(h.key, h.affiliate_id) for h in known} | asked
 
 
 @dataclass(frozen=True, slots=True)

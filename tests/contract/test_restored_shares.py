@@ -95,6 +95,20 @@ async def test_what_was_to_be_erased_since_stays_so_and_the_next_round_has_its_n
     assert await stage.told(EraseNotice) == []
 
 
+async def test_who_is_to_erase_all_that_was_sent_is_known_however_often_it_is_done(backend: Backend) -> None:
+    lost = await stage_over(MemoryBackend())
+    await settle(lost.backend, 1)
+    await lost.drain()
+    await change(lost.backend, permits(2, affiliates=("mobile",)))
+    await lost.drain()
+    await stage_over(backend)
+    for _ in range(2):
+        assert await again(backend, lost) == set()
+        [holder] = await holders(backend)
+        assert holder.notice is not None
+        assert [holder] == await holders(lost.backend)
+
+
 async def test_what_is_given_since_to_a_holder_that_stands_counts_for_it(backend: Backend) -> None:
     lost, stage = await stage_over(MemoryBackend()), await stage_over(backend)
     for one in (lost, stage):
