@@ -48,6 +48,12 @@ class ToldOffer:
     withdrawn: OfferWithdrawn | None = None
 
     @property
+    def was_made(self) -> bool:
+        """False where only uses of it were refused: an affiliate may name any offer."""
+        told = (self.granted, self.offered, self.withdrawn)
+        return any(t is not None for t in told) or any(u.reason is None for u in self.uses)
+
+    @property
     def consent_key(self) -> ConsentKey | None:
         """Under which it was made, as its partner was told."""
         told = self.offered
@@ -94,7 +100,10 @@ async def offers_again(uow: MarketingUnit, told: Sequence[ToldOffer]) -> OffersF
         if offer is None:
             begun = _forgotten(one, consents, campaigns)
             if isinstance(begun, str) or begun.key in theirs:
-                found.unplaced[one.offer_id] = begun if isinstance(begun, str) else _ANOTHER
+                # What was refused is known again: it may name an offer that there has never been.
+                uses += [u for u in one.uses if u.reason is not None and u.key not in known]
+                if one.was_made:
+                    found.unplaced[one.offer_id] = begun if isinstance(begun, str) else _ANOTHER
                 continue
             offer, row = begun, campaigns[begun.campaign_id]
             made.append(offer)

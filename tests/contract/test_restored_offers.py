@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from hashlib import sha256
+from uuid import UUID
 
 import pytest
 
@@ -210,6 +211,17 @@ async def test_what_cannot_stand_is_named(
     await backend.put_campaigns(*campaigns)
     found = await again(backend, lost.told())
     assert (found.again, found.uses, found.unplaced[first.offer_id]) == (0, 0, why)
+
+
+async def test_a_refused_use_of_an_offer_that_never_was_is_known_again_and_names_none(backend: Backend) -> None:
+    lost = Lost(campaign())
+    first, *_ = await lost.grant()
+    await lost.use(first.model_copy(update={"offer_id": UUID(int=7)}))
+    await restored(backend, campaign())
+    found = await again(backend, lost.told())
+    assert (found.again, found.uses, found.unplaced) == (3, 1, {})
+    async with backend.store.reading() as uow:
+        assert await uow.marketing.uses([("bank", "use-1")]) == lost.database.marketing.uses.rows
 
 
 async def test_of_two_that_a_smaller_budget_here_has_no_room_for_one_is_named(backend: Backend) -> None:
