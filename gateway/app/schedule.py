@@ -47,6 +47,8 @@ CLEARING_AWAY: Final = frozenset(
 RESTS: Final = 3
 """How many times as long as a batch of that took its timer rests: payments need the same database."""
 
+REST_S_MAX: Final = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleConnections:
@@ -144,7 +146,7 @@ class ScheduleStage:
                 while await work():
                     watchdog.progress()
                     if rests:
-                        await self.runtime.pause(f"{name}: rest", rests * (now() - began))
+                        await self.runtime.pause(f"{name}: rest", min(REST_S_MAX, rests * (now() - began)))
                         began = now()
             except Exception as error:  # noqa: BLE001 - one timer's bug must not stop the others; its watchdog tells
                 observer.count("schedule", "failed", reason=type(error).__name__)
