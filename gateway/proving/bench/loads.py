@@ -26,7 +26,10 @@ AHEAD: Final = 4000
 MORE: Final = "s-more-"
 """Names of files of orders that are signed while others are sent begin with it."""
 
-_MORE_ORDERS_MIN: Final = 10_000
+_MORE_ORDERS_MIN: Final = 5_000
+_MORE_S: Final = 8.0
+"""So many at a time: they are there only when all of them are signed, on a machine that is busy."""
+
 _LEFT_S: Final = 15.0
 """Orders for this long are always there: signing as many again takes one core a third of it."""
 
@@ -118,7 +121,7 @@ class Loads:
                 if signed - decided - AHEAD < rate * min(_LEFT_S, began + seconds - time.monotonic()):
                     break
                 await asyncio.sleep(1.0)
-            count = max(_MORE_ORDERS_MIN, int(rate * _LEFT_S))
+            count = max(_MORE_ORDERS_MIN, int(rate * _MORE_S))
             await asyncio.to_thread(
                 presign, self._cast, count, self._world.directory, name=f"{name}{number:04d}", seed=number, processes=1
             )

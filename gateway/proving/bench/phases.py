@@ -20,14 +20,17 @@ from gateway.proving.traffic.cast import Cast
 from gateway.proving.world.confirming import SKIPPED_S
 from gateway.proving.world.world import World
 
-_WARM_TAIL_S: Final = 4.0
-"""The rate over the end of the warm-up says how many orders the measurement needs."""
+_WARM_SPAN_S: Final = 4.0
+"""The rate over the fastest such span of the warm-up says how many orders the measurement needs."""
 
 FULL_S: Final = 5.0
 """From the load's start until every stage is busy."""
 
 _SPARE: Final = 1.25
 """Orders signed beyond what the warm-up's rate would use; should it use more, they are signed while it runs."""
+
+Seen = tuple[float, int]
+"""A moment, in seconds, and how many payments were decided by then."""
 
 WARM_ORDERS: Final = 30_000
 """They also load the pipeline without features: its table knows none of the gateway's payments."""
@@ -42,6 +45,20 @@ _STARVED_SHARE_MAX: Final = 0.02
 """Of the time; a load with nothing to send any longer measures itself."""
 
 
+def fastest(seen: Sequence[Seen], span_s: float) -> float:
+    """Payments a second over the fastest span of so many seconds, or over all that was seen if that is shorter.
+
+    Raises:
+        BenchError: what was seen is shorter than half of one.
+    """
+    whole_s = seen[-1][0] - seen[0][0] if seen else 0.0
+    if whole_s < span_s / 2:
+        raise BenchError("the warm-up was too short to tell a rate")
+    span_s = min(span_s, whole_s)
+    spans = ((since, to) for n, since in enumerate(seen) for to in seen[n + 1 :] if to[0] - since[0] >= span_s)
+    return max((to[1] - since[1]) / (to[0] - since[0]) for since, to in spans)
+
+
 class Phases:
     """Runs them on one world, whose gateway is ready."""
 
@@ -53,27 +70,21 @@ class Phases:
         self._view = view
 
     async def warm_up(self, orders: Sequence[Path]) -> float:
-        """Fill every cache; return payments a second towards the end.
+        """Fill every cache; return payments a second while it went fastest: what comes may go as fast again.
 
         Raises:
             BenchError: too short to tell.
         """
         with self._view.step("Warming up"):
             load = self._loads.start_ahead(orders)
-            seen: list[tuple[float, int]] = []
+            seen: list[Seen] = []
             while load.running():
                 self._world.check()
                 seen.append((time.monotonic(), await self._loads.decided()))
                 self._view.line(f"warming up: {seen[-1][1]:,} payments")
                 await asyncio.sleep(POLL_S)
             await self._loads.end(load)
-        if not seen:
-            raise BenchError("the load ended before it began")
-        now, decided = seen[-1]
-        then, before = next((s for s in seen if now - s[0] <= _WARM_TAIL_S), seen[0])
-        if now - then < _WARM_TAIL_S / 2:
-            raise BenchError("the warm-up was too short to tell a rate")
-        return (decided - before) / (now - then)
+        return fastest(seen, _WARM_SPAN_S)
 
     async def sustain(self, rate: float, result: BenchResult) -> None:
         """The most that is sustained; ``rate``: payments a second to expect.
