@@ -10,6 +10,7 @@ from enum import StrEnum, unique
 from hashlib import sha256
 from typing import Final
 
+from gateway.base.keys import ConsentKey
 from gateway.sealing.sealing import MasterKeys, NoMasterKeyError, Purpose
 
 _BLOCK: Final = 64
@@ -52,6 +53,10 @@ class Pseudonyms:
         """
         tag = self._under(affiliate_id, key_id or self.key_id).digest(f"{what}\0{value}".encode())
         return base64.urlsafe_b64encode(tag[:_BYTES]).rstrip(b"=").decode()
+
+    def name_of_round(self, affiliate_id: str, consent: ConsentKey, number: int, *, key_id: str | None = None) -> str:
+        """The affiliate's name of a consent and a round under it; raises as :meth:`name`."""
+        return self.name(affiliate_id, Named.CONSENT, f"{consent[0]}/{consent[1]}/{number}", key_id=key_id)
 
     def _under(self, affiliate_id: str, key_id: str) -> "_Hmac":
         made = self._affiliates.get((affiliate_id, key_id))

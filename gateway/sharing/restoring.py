@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.base.keys import ConsentKey
 from gateway.consents.rules.consent import Consent
-from gateway.sharing.pseudonyms import Named, Pseudonyms
+from gateway.sharing.pseudonyms import Pseudonyms
 from gateway.sharing.rules.records import Holder, Notice
 from gateway.sharing.store import SharingUnit
 
@@ -77,8 +77,7 @@ class _Names:
 
     def of(self, key: ConsentKey, affiliate: str, number: int) -> Iterable[str]:
         """All names that a consent's round may have."""
-        named = f"{key[0]}/{key[1]}/{number}"
-        return (self.pseudonyms.name(affiliate, Named.CONSENT, named, key_id=k) for k in self.key_ids)
+        return (self.pseudonyms.name_of_round(affiliate, key, number, key_id=k) for k in self.key_ids)
 
 
 def _forgotten(

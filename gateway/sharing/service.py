@@ -247,13 +247,12 @@ class SharingService:
     def _holder(self, granted: Granted, before: Holder | None, now: datetime) -> Holder:
         affiliate, key = granted.affiliate_id, granted.consent_key
         number = 1 if before is None else before.round + 1
-        named = f"{key[0]}/{key[1]}/{number}"
         return Holder(
             key=key,
             customer_id=granted.customer_id,
             affiliate_id=affiliate,
             round=number,
-            reference=self._pseudonyms.name(affiliate, Named.CONSENT, named),
+            reference=self._pseudonyms.name_of_round(affiliate, key, number),
             key_ids=(self._pseudonyms.key_id,),
             since=now,
             uses=(),
