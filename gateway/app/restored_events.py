@@ -8,9 +8,8 @@ from uuid import UUID
 
 from gateway.app.restored_kept import Kept
 from gateway.consents.rules.restored import ToldConsent
-from gateway.messaging.reader import read_since
 from gateway.messaging.records import Record
-from gateway.messaging.rewinding import topics_like
+from gateway.messaging.rewinding import read_each_since
 from gateway.messaging.settings import KafkaSettings
 from gateway.payments.restoring.rules import number_of
 from gateway.sharing.restoring import SharedSince
@@ -102,9 +101,8 @@ async def read_events(
 ) -> Events:
     """Read all of it; raises as :func:`gateway.messaging.reader.open_reader`."""
     events = Events(None if begun is None else begun.timestamp() * 1000, kept)
-    for topic in await topics_like(kafka, _EVENTS):
-        async for record in read_since(kafka, topic, since):
-            events.add(topic.removeprefix(_EVENTS), record)
+    async for partner_id, record in read_each_since(kafka, _EVENTS, since):
+        events.add(partner_id, record)
     return events
 
 

@@ -8,8 +8,7 @@ from gateway.app.postgres import PostgresUnitOfWork
 from gateway.consents.postgres import TermsCache
 from gateway.database.errors import translated
 from gateway.database.queries import load
-from gateway.messaging.reader import read_since
-from gateway.messaging.rewinding import topics_like
+from gateway.messaging.rewinding import read_each_since
 from gateway.messaging.settings import KafkaSettings
 from gateway.portability.restoring import ExportsFound, ToldExports, exports_again
 from gateway.portability.rules.records import Export, ExportState
@@ -24,12 +23,11 @@ _EXPORTS: Final = exports_topic("x")[:-1]
 async def read_exports(kafka: KafkaSettings, since: datetime, delivered: Mapping[str, PortabilityEvent]) -> ToldExports:
     """Read all of it; raises as :func:`gateway.messaging.reader.open_reader`. No chunk is opened."""
     told = ToldExports(dict(delivered))
-    for topic in await topics_like(kafka, _EXPORTS):
-        async for record in read_since(kafka, topic, since):
-            envelope = read_envelope(record.headers)
-            if envelope.type == EXPORT_CHUNK_TYPE:
-                export_id, attempt, chunk = envelope.id.rsplit(":", 2)
-                told.send(export_id, int(attempt), int(chunk))
+    async for _, record in read_each_since(kafka, _EXPORTS, since):
+        envelope = read_envelope(record.headers)
+        if envelope.type == EXPORT_CHUNK_TYPE:
+            export_id, attempt, chunk = envelope.id.rsplit(":", 2)
+            told.send(export_id, int(attempt), int(chunk))
     return told
 
 

@@ -15,7 +15,7 @@ from gateway.marketing.restoring import OffersFound, ToldOffer, in_order, offers
 from gateway.marketing.rules.offers import USE_ID_TAKEN, StoredUse, UseKey
 from gateway.messaging.reader import read_since
 from gateway.messaging.records import Record
-from gateway.messaging.rewinding import topics_like
+from gateway.messaging.rewinding import read_each_since, topics_like
 from gateway.messaging.settings import KafkaSettings
 from schemas.codec import DecodeError, decode
 from schemas.envelope import read_envelope
@@ -106,16 +106,15 @@ class ToldOffers:
 
 async def read_offers(kafka: KafkaSettings, since: datetime, offered: Mapping[UUID, ConsentOffered]) -> ToldOffers:
     """Read all of it; raises as :func:`gateway.messaging.reader.open_reader`."""
-    told, topics = ToldOffers(offered), await topics_like(kafka, _OFFERS)
-    if topics:
-        async for record in read_since(kafka, OFFER_USES, since):
-            told.send(record)
-    for topic in topics:
-        async for record in read_since(kafka, topic, since):
-            told.tell(topic.removeprefix(_OFFERS), record)
-    if topics:
-        async for record in read_since(kafka, AGGREGATES, since):
-            told.tables.append(decode(AggregateTable, record.value, bytes_max=_TABLE_BYTES_MAX, trusted=True))
+    told = ToldOffers(offered)
+    if not await topics_like(kafka, _OFFERS):
+        return told
+    async for record in read_since(kafka, OFFER_USES, since):
+        told.send(record)
+    async for affiliate_id, record in read_each_since(kafka, _OFFERS, since):
+        told.tell(affiliate_id, record)
+    async for record in read_since(kafka, AGGREGATES, since):
+        told.tables.append(decode(AggregateTable, record.value, bytes_max=_TABLE_BYTES_MAX, trusted=True))
     return told
 
 

@@ -14,9 +14,8 @@ from gateway.app.settings import Settings
 from gateway.base.keys import ConsentKey
 from gateway.consents.postgres import TermsCache
 from gateway.database.errors import translated
-from gateway.messaging.reader import read_since
 from gateway.messaging.records import Record
-from gateway.messaging.rewinding import topics_like
+from gateway.messaging.rewinding import read_each_since
 from gateway.messaging.settings import KafkaSettings
 from gateway.sharing.pseudonyms import Pseudonyms
 from gateway.sharing.restoring import SharedSince, ToldReferences, holders_again
@@ -67,9 +66,9 @@ async def stand_again(
     except NotConfiguredError:
         return set()
     references = ToldReferences()
-    for topic in await topics_like(kafka, _SHARING) if shared else ():
-        async for record in read_since(kafka, topic, since):
-            take(references, topic.removeprefix(_SHARING), record)
+    if shared:
+        async for affiliate_id, record in read_each_since(kafka, _SHARING, since):
+            take(references, affiliate_id, record)
     known, every, pseudonyms = set[tuple[ConsentKey, str]](), sorted(shared), Pseudonyms(ring)
     for first in range(0, len(every), _BATCH):
         part = {place: shared[place] for place in every[first : first + _BATCH]}

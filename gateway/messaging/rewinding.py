@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError, UnknownMemberIdError
 
 from gateway.messaging.administration import administration, unanswered
-from gateway.messaging.reader import KafkaUnavailableError
+from gateway.messaging.reader import KafkaUnavailableError, read_since
+from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
 
 _PATIENCE_S: Final = 60.0
@@ -40,6 +41,16 @@ async def topics_like(settings: KafkaSettings, prefix: str) -> list[str]:
     """
     async with _admin(settings) as client:
         return sorted(name for name in await client.list_topics() if name.startswith(prefix))
+
+
+async def read_each_since(settings: KafkaSettings, prefix: str, since: datetime) -> AsyncIterator[tuple[str, Record]]:
+    """Every record of the topics that begin so, topic by topic, each with what the topic's name goes on with.
+
+    Raises as :func:`topics_like` and :func:`gateway.messaging.reader.read_since`.
+    """
+    for topic in await topics_like(settings, prefix):
+        async for record in read_since(settings, topic, since):
+            yield topic.removeprefix(prefix), record
 
 
 async def committed(settings: KafkaSettings, group: str) -> Mapping[tuple[str, int], int]:
