@@ -16,12 +16,17 @@ offset down, one by one, so that one large aborted transaction fills memory, and
 been delivered. Our stages acknowledge a partition's records in their order and leave none out, so the last one that is
 acknowledged says it all.
 
+Faust drops what a fetch brings once its flow has stopped, and goes back to what is committed; where nothing is yet, and
+where Kafka does not tell, it goes on behind what it dropped. Ours goes back to the beginning where nothing is, and
+fetches nothing before it knows its place.
+
 Faust hands on message by message, at a cost above that of reading a record: so a message is a whole batch, as its
 producer packed it, and is unpacked where it is taken (:func:`streams.batches.in_parts`).
 
 Faust's producer is not idempotent: what it sent again could be there twice. Our stages publish through their own.
 """
 
+import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any
@@ -50,12 +55,18 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         consumer._value_deserializer = whole_batches  # noqa: SLF001
         return consumer
 
+    async def seek_to_committed(self) -> Any:
+        """Go back to what is committed in each partition that is held, and to its beginning where nothing is."""
+        return await self.call_thread(_go_back, self._ensure_consumer())
+
 
 class DirectConsumer(Consumer):
     """Delivers at once what can be delivered at once."""
 
     def __init__(self, transport: Any, callback: Callable[[Any], Awaitable[None]], *rest: Any, **more: Any) -> None:
         self._doorway: Doorway | None = None
+        self._going_back = asyncio.Lock()
+        self._place_known = True
 
         async def deliver(message: Any) -> None:
             if self._doorway is not None:
@@ -103,6 +114,24 @@ class DirectConsumer(Consumer):
             if stable is not None and end is not None:
                 found[tp.topic, tp.partition] = (stable, end)
         return found
+
+    async def perform_seek(self) -> None:
+        """Go back to what is committed.
+
+        Raises:
+            aiokafka.errors.KafkaError: Kafka did not tell; it is asked again before anything is fetched.
+        """
+        async with self._going_back:
+            self._place_known = False
+            await super().perform_seek()
+            self._place_known = True
+
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # as Faust does
+        if not self._place_known and not self.should_stop:
+            await self.perform_seek()
+        return await super()._wait_next_records(timeout)
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         """Nothing is missing: see the module's text."""
@@ -154,6 +183,16 @@ class DirectTransport(Transport):
 
     Consumer = DirectConsumer
     Producer = SilentProducer
+
+
+async def _go_back(consumer: AIOKafkaConsumer) -> Mapping[Any, int | None]:
+    if not consumer.assignment():
+        return {}
+    committed: dict[Any, int | None] = await consumer.seek_to_committed()
+    # Of these aiokafka changes nothing.
+    if unmoved := [partition for partition, offset in committed.items() if not offset]:
+        await consumer.seek_to_beginning(*unmoved)
+    return committed
 
 
 async def _finish(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Any:

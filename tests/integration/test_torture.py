@@ -19,15 +19,19 @@ KILLS_MIN = 16
 @pytest.mark.timeout(1200)
 def test_nothing_is_lost_or_doubled_while_everything_fails(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "from gateway.cli import main; main()", "prove", "torture", "--short"]
-    done = subprocess.run(
-        program,
-        capture_output=True,
-        text=True,
-        timeout=1000,
-        check=False,
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "MYPAY_HOME": str(HOME), "LC_ALL": "C.UTF-8"},
-    )
+    try:
+        done = subprocess.run(
+            program,
+            capture_output=True,
+            text=True,
+            timeout=1000,
+            check=False,
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "MYPAY_HOME": str(HOME), "LC_ALL": "C.UTF-8"},
+        )
+    except subprocess.TimeoutExpired as late:
+        said = b"".join(part or b"" for part in (late.stdout, late.stderr)).decode()
+        pytest.fail(f"it did not end; at last it said: {said[-8000:]}")
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     last = LAST_LINE.fullmatch(done.stdout.splitlines()[-1])
     assert last is not None, done.stdout.splitlines()[-1]
