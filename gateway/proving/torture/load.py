@@ -62,6 +62,10 @@ _DEPENDING: Final = frozenset(
 """Kinds that are refused for what came before: they fit where that was undone, turned away, or slower elsewhere."""
 
 
+HEED_TIMEOUT_S: Final = 300.0
+"""What was told to Kafka takes effect within this, whatever else fails: twenty times what it takes on idle cores."""
+
+
 def expected_under_faults(label: str, planned: frozenset[Ending]) -> frozenset[Ending]:
     """Return the endings that are right where everything fails, for what the mix plans in peace.
 
@@ -199,6 +203,7 @@ class Loader:
     Attributes:
         tick: called about 20 times a second while records are sent.
         revoked: revocations that were seen to hold.
+        unheeded: consents that stand although their revocation was sent long ago.
         stolen: consents over another customer's card that were asked for and granted.
         cycles: clearing cycles closed.
     """
@@ -207,6 +212,7 @@ class Loader:
     sender: Sender
     tick: Callable[[], None]
     revoked: int = 0
+    unheeded: list[str] = field(default_factory=list)
     stolen: int = 0
     cycles: int = 0
     _number: int = field(default=0)
@@ -255,8 +261,10 @@ class Loader:
         await asyncio.sleep(_RACE_S / 2)
         await self.sender.command(signed(partner.signer, message, type_=CONSENT_REVOKE_TYPE))
         await racing
-        await until(lambda: self._has_ended(terms.partner_id, terms.consent_id))
-        self.revoked += 1
+        if await until(lambda: self._has_ended(terms.partner_id, terms.consent_id)):
+            self.revoked += 1
+        else:
+            self.unheeded.append(terms.consent_id)
         await self._send(revocation.after, _AFTER_PER_SECOND)
 
     async def _steal(self, theft: Theft, at_s: float) -> None:
@@ -316,10 +324,13 @@ async def fetch(dsn: str, sql: str, *arguments: Any) -> list[Any]:
         await connection.close(timeout=5)
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return once it holds; while PostgreSQL is away it does not."""
-    while True:
+async def until(holds: Callable[[], Awaitable[bool]]) -> bool:
+    """True once it holds; while PostgreSQL is away it does not. False where it does not for :data:`HEED_TIMEOUT_S`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + HEED_TIMEOUT_S
+    while loop.time() < deadline:
         with suppress(*AWAY):
             if await holds():
-                return
+                return True
         await asyncio.sleep(_POLL_S)
+    return False

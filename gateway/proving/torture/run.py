@@ -282,6 +282,7 @@ class _Run:
                 checked += await judge_handed(self._world, self._sender, evidence, tell=self._view.waiting)
             except NotAtRestError as error:
                 self._rest.append(str(error))
+        self._rest += [f"{consent_id} stands, though it was revoked" for consent_id in self._loader.unheeded]
         title = "Everything came to rest: nothing in doubt, nothing waiting, all stages ready"
         checked.append(Checked("came_to_rest", title, 1, tuple(self._rest), len(self._rest)))
         return TortureResult(

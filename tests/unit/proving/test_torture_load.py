@@ -1,12 +1,16 @@
 """The load of a torture run: the mix without its scenes, and which endings are right where everything fails."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gateway.directory.funding import token_use
 from gateway.proving.books import Ending
-from gateway.proving.torture.load import Load, expected_under_faults, make_load
+from gateway.proving.torture import load as load_module
+from gateway.proving.torture.load import Load, Loader, expected_under_faults, make_load
 from gateway.proving.traffic.cast import STORY, Role, make_cast, make_partners
 from gateway.proving.traffic.mix import KINDS, Wave, plan, roles_for
 
@@ -45,6 +49,38 @@ def test_every_revocation_has_orders_around_it_and_after_it(load: Load) -> None:
         assert revocation.customer.role is Role.REVOKED
         consents = {p.consent_id for p in (*revocation.racing, *revocation.after)}
         assert consents == {revocation.customer.terms.consent_id}
+
+
+@pytest.mark.parametrize("heeded", [True, False])
+async def test_a_revocation_that_nobody_heeds_is_told_and_ends(
+    load: Load, heeded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sender:
+        sent: int = 0
+
+        async def send(self, planned: Any, **_: object) -> None:
+            self.sent += len(planned)
+
+        async def command(self, _: object) -> None: ...
+
+    async def fetch(*_: object) -> list[Any]:
+        return [1] if heeded else []
+
+    monkeypatch.setattr(load_module, "fetch", fetch)
+    monkeypatch.setattr(load_module, "_RACE_S", 0.01)
+    monkeypatch.setattr(load_module, "HEED_TIMEOUT_S", 0.05)
+    partners = make_partners()
+    cast = make_cast(roles_for(ORDERS), partners=partners, now=datetime.now(UTC), seed=SEED)
+    world: Any = SimpleNamespace(cast=cast, postgres_dsn="")
+    sender: Any = Sender()
+    revocation = load.revocations[0]
+    loader = Loader(world, sender, tick=lambda: None)
+    short = replace(load, main=[], revocations=[revocation], thefts=[], cancelled=[], cancelled_first=[], refunds={})
+    await loader.run(short, per_second=1.0, seed=SEED)
+    consent_id = revocation.customer.terms.consent_id
+    assert (loader.revoked, loader.unheeded) == ((1, []) if heeded else (0, [consent_id]))
+    # What comes after is sent all the same: the books say what became of it.
+    assert sender.sent == len(revocation.racing) + len(revocation.after)
 
 
 def test_every_theft_is_of_another_customers_card_that_the_partner_may_use(load: Load) -> None:
