@@ -123,6 +123,9 @@ def test_it_verifies_as_the_library_does(
     for message in (signed, other):
         for signature in (good, bytes(flipped), stretched, good[:-1], junk):
             assert verify(message, signature) == bool(library.verify(message, signature, key))
+    # Not a byte of what was signed passes for one of its signature, nor the other way round.
+    assert not verify(signed[1:], good + signed[:1]) or not signed
+    assert not verify(good[-1:] + signed, good[:-1])
 
 
 @given(damaged_signatures() | any_header())

