@@ -29,10 +29,12 @@ Faust's producer is not idempotent: what it sent again could be there twice. Our
 import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import uvloop
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from mode.services import WaitResults
 
@@ -119,18 +121,24 @@ class DirectConsumer(Consumer):
         """Go back to what is committed.
 
         Raises:
+            aiokafka.errors.IllegalStateError: other partitions are held by now. They begin where theirs is committed.
             aiokafka.errors.KafkaError: Kafka did not tell; it is asked again before anything is fetched.
         """
         async with self._going_back:
             self._place_known = False
-            await super().perform_seek()
+            try:
+                await super().perform_seek()
+            except IllegalStateError:
+                self._place_known = True
+                raise
             self._place_known = True
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # as Faust does
         if not self._place_known and not self.should_stop:
-            await self.perform_seek()
+            with suppress(IllegalStateError):
+                await self.perform_seek()
         return await super()._wait_next_records(timeout)
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
