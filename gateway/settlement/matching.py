@@ -132,16 +132,13 @@ class SettlementService:
             async with self._store.transaction() as uow:
                 found = await uow.clearing.moved_since(self._settings.match_again_max)
                 applied = Applied()
-                for network_id, group in groupby(found, key=lambda f: f[0]):
-                    of_network = [(cycle_id, record) for _, cycle_id, record in group]
-                    # All cycles' at once: whoever else moves some of these payments locks them in one order, too.
-                    rrns = sorted({record.rrn for _, record in of_network})
-                    locked = dict(await uow.clearing.payments_by_rrn(network_id, rrns))
-                    for cycle_id, cycle in groupby(of_network, key=lambda f: f[0]):
-                        records = [record for _, record in cycle]
-                        matched = await self._match_cycle(uow, network_id, cycle_id, records, locked)
-                        locked |= {p.trace.rrn: p for p in matched.changed if p.trace}
-                        applied.changed += matched.changed
+                locked = await _locked(uow, found)
+                for (network_id, cycle_id), group in groupby(found, key=lambda f: f[:2]):
+                    named = locked[network_id]
+                    records = [record for _, _, record in group]
+                    matched = await self._match_cycle(uow, network_id, cycle_id, records, named)
+                    named |= {p.trace.rrn: p for p in matched.changed if p.trace}
+                    applied.changed += matched.changed
                 return len(found), applied
 
         found, applied = await until_done(match)
@@ -291,6 +288,20 @@ async def _write_new(uow: SettlementUnit, batch: ClearingBatch, outcomes: _Outco
     """Record what was new when it was looked at. If another worker has done so since, all is tried again."""
     new = outcomes.sorted_records.new
     await uow.clearing.add(batch.network_id, batch.cycle_id, new, created_at=created_at, outcomes=outcomes.by_record())
+
+
+async def _locked(
+    uow: SettlementUnit, found: Sequence[tuple[NetworkId, str, ClearingRecord]]
+) -> dict[NetworkId, dict[str, Payment]]:
+    """Payments that records of any networks name, by network and RRN.
+
+    All at once, whatever their cycles and networks: whoever else moves some of them locks them in one order, too.
+    """
+    keys: dict[NetworkId, Mapping[str, PaymentKey]] = {}
+    for network_id, group in groupby(found, key=lambda f: f[0]):
+        keys[network_id] = await uow.payments.keys_by_rrn(network_id, sorted({record.rrn for _, _, record in group}))
+    locked = await uow.payments.lock(sorted({key for named in keys.values() for key in named.values()}))
+    return {n: {rrn: locked[key] for rrn, key in named.items() if key in locked} for n, named in keys.items()}
 
 
 async def _acceptors(uow: SettlementUnit, payments: Mapping[str, Payment]) -> Mapping[MerchantId, frozenset[str]]:

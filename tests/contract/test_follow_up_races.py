@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.app.unit import GatewayUnit
 from gateway.database.unit import Store
@@ -127,6 +128,36 @@ async def test_clearing_waits_for_the_first_of_its_payments_and_holds_no_other_m
     await settling
     assert counted.begun - begun == 1
     assert {n: k for n, (_, k) in (await backend.outcomes()).items()} == {1: None}
+
+
+async def test_breaks_of_two_networks_wait_for_the_first_of_their_payments_and_hold_no_other_meanwhile(
+    backend: Backend,
+) -> None:
+    counted = Counted(backend.store)
+    rig = await a_rig(backend, counted)
+    first, second = sorted((payment(n, state=PaymentState.APPROVED) for n in (5, 6)), key=lambda p: p.key)
+    # The network of the second one is looked at first.
+    first = replace(first, network_id=NetworkId("network-z"))
+    settlement = rig.new_settlement(too_early_s=0.0)
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([first, second])
+        for of in (first, second):
+            assert of.network_id is not None
+            await uow.clearing.add(
+                of.network_id,
+                "c1",
+                [clearing_record(of, 1)],
+                created_at=NOW,
+                outcomes={1: (of.key, Break(BreakKind.NOT_APPROVED, "why"))},
+            )
+    begun = counted.begun
+    async with backend.store.transaction() as uow:
+        await uow.payments.lock([first.key])
+        settling = asyncio.create_task(settlement.match_again())
+        await backend.until_blocked(settling)
+        await uow.payments.lock([second.key])
+    assert await settling == 2
+    assert counted.begun - begun == 1
 
 
 def batch_of(record: ClearingRecord) -> ClearingBatch:
