@@ -96,11 +96,14 @@ class PaymentStore(Protocol):
 async def lock_or_find(payments: PaymentStore, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
     """Payments that exist: locked where they can still move.
 
-    Looked for in the archive after the locks were waited for: whoever archives takes them, too.
+    Looked for in the archive after the locks were waited for: whoever archives takes them, too. What is found where it
+    can move has come meanwhile, and is locked as well.
     """
     locked = await payments.lock(keys)
     missing = [key for key in keys if key not in locked]
-    return {**locked, **(await payments.find(missing))} if missing else locked
+    found = await payments.find(missing) if missing else {}
+    come = sorted(key for key, payment in found.items() if not payment.is_archived)
+    return {**locked, **found, **(await payments.lock(come) if come else {})}
 
 
 class PaymentUnit(Protocol):

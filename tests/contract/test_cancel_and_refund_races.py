@@ -2,16 +2,23 @@
 
 import asyncio
 import random
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import pytest
 
+from gateway.app.unit import GatewayUnit
+from gateway.database.unit import Store
 from gateway.identity.door import Authentic
+from gateway.payments.rules.lifecycle import PaymentState
+from gateway.payments.rules.payment import Payment, PaymentKey
+from gateway.payments.store import PaymentStore, lock_or_find
 from schemas.cancellation import PaymentCancellation
 from schemas.consents import Period, PeriodLimit
 from schemas.envelope import read_envelope
 from schemas.events import EventType
 from tests.contract.conftest import Backend
-from tests.support.builders import dispatched_record, numbered_order
+from tests.support.builders import dispatched_record, numbered_order, payment
 from tests.support.domain_samples import NOW, consent, krw, merchant, purpose
 from tests.support.instructions import cancellation, dispatched_refund, instruction_record, refund
 from tests.support.leading import led
@@ -135,3 +142,35 @@ async def test_what_waits_is_carried_out_once_by_several_workers(backend: Backen
     stored = await world.payments(*(f"order-{n}" for n in range(1, 6)))
     assert {(p.state.value, p.version) for p in stored.values()} == {("reversing", 3)}
     assert await world.sweeps[0].work() == 0
+
+
+async def test_a_payment_that_comes_while_others_are_looked_for_is_locked_too(backend: Backend) -> None:
+    come = payment(1, state=PaymentState.SCHEDULED)
+
+    async def wait() -> None:
+        async with backend.store.transaction() as uow:
+            await uow.payments.lock([come.key])
+
+    async with backend.store.transaction() as uow:
+        payments = ComingPayments(uow.payments, backend.store, come)
+        assert await lock_or_find(cast("PaymentStore", payments), [come.key]) == {come.key: come}
+        waiter = asyncio.create_task(wait())
+        await backend.until_blocked(waiter)
+    await waiter
+
+
+class ComingPayments:
+    """Payments, of which one comes right after it was looked for to be locked."""
+
+    def __init__(self, payments: PaymentStore, store: Store[GatewayUnit], come: Payment) -> None:
+        self._payments = payments
+        self._store = store
+        self._coming = [come]
+        self.find = payments.find
+
+    async def lock(self, keys: Sequence[PaymentKey]) -> Mapping[PaymentKey, Payment]:
+        locked = await self._payments.lock(keys)
+        async with self._store.transaction() as uow:
+            await uow.payments.insert(self._coming)
+        self._coming.clear()
+        return locked
