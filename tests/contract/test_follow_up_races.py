@@ -14,7 +14,7 @@ from gateway.payments.rules.lifecycle import PaymentEventKind, PaymentState
 from gateway.payments.rules.payment import Change, Payment
 from gateway.payments.transitions import apply_changes
 from gateway.payments.unknown.verdicts import UnknownPolicy
-from gateway.proving.memory import Behaviour
+from gateway.proving.memory import Behaviour, Fate
 from gateway.settlement.rules import Break, BreakKind
 from schemas.clearing import ClearingBatch, ClearingRecord
 from schemas.primitives import NetworkId
@@ -45,6 +45,23 @@ class Counted:
     async def transaction(self) -> AsyncIterator[GatewayUnit]:
         self.begun += 1
         async with self._store.transaction() as uow:
+            yield uow
+
+
+class Gated(Counted):
+    """That holds up the transaction with this number, once it is to be begun."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.held_up = 0
+        self.reached, self.open = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[GatewayUnit]:
+        if self.begun + 1 == self.held_up:
+            self.reached.set()
+            await self.open.wait()
+        async with super().transaction() as uow:
             yield uow
 
 
@@ -158,6 +175,36 @@ async def test_breaks_of_two_networks_wait_for_the_first_of_their_payments_and_h
         await uow.payments.lock([second.key])
     assert await settling == 2
     assert counted.begun - begun == 1
+
+
+async def test_what_was_not_answered_waits_for_who_settles_some_of_it_and_holds_nothing_meanwhile(
+    backend: Backend,
+) -> None:
+    gated = Gated(backend.store)
+    rig = await a_rig(backend, gated)
+    first, second = sorted((payment(n) for n in (5, 6)), key=lambda p: p.key)
+    silent = rig.new_network(lambda _: Behaviour(fate=Fate.ANSWER_LOST))
+    inquiries = rig.new_inquiries("worker-1", silent)
+    async with backend.store.transaction() as uow:
+        await uow.payments.insert([first, second])
+        await apply_changes(uow, [Change(first.key, PaymentEventKind.INQUIRY_STARTED)], now=rig.clock.now())
+    # The first one is asked for a second time as the other is for the first: that one is put back before it.
+    assert await inquiries.work() == 1
+    async with backend.store.transaction() as uow:
+        await apply_changes(uow, [Change(second.key, PaymentEventKind.INQUIRY_STARTED)], now=rig.clock.now())
+    rig.clock.advance(6)
+    # One to claim, and one to put back.
+    begun, gated.held_up = gated.begun, gated.begun + 2
+    asking = asyncio.create_task(inquiries.work())
+    await gated.reached.wait()
+    async with backend.store.transaction() as uow:
+        await uow.payments.lock([first.key, second.key])
+        assert await uow.inquiries.take_away([first.key], now=rig.clock.now()) == {first.key}
+        gated.open.set()
+        await backend.until_blocked(asking)
+        assert await uow.inquiries.take_away([second.key], now=rig.clock.now()) == {second.key}
+    assert await asking == 2
+    assert gated.begun - begun == 2
 
 
 def batch_of(record: ClearingRecord) -> ClearingBatch:

@@ -245,8 +245,9 @@ class FollowUpService:
         async with self._store.transaction() as uow:
             queue = self._kind.queue(uow)
             codes = {key: code for key, (code, _) in changes.items()}
-            # Payments first, as whoever else settles one locks it: else the two could wait for each other.
-            locked = await uow.payments.lock(sorted(changes)) if changes else {}
+            # Payments first, as whoever else settles some locks them: else the two could wait for each other. Those of
+            # what is put back, too.
+            locked = await uow.payments.lock(sorted(f.key for f, _ in ended))
             closed = await queue.close(codes, owner=self._worker, now=now)
             applied = await apply_changes(uow, [changes[key][1] for key in sorted(closed)], now=now, locked=locked)
             await self._give_back(queue, [(f, o.code) for f, o in ended if o.change is None], now)
