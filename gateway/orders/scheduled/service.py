@@ -7,7 +7,8 @@ meanwhile is neither handed on nor decided. An order that expires before executi
 A day's orders are due at one moment, however many. They are handed on as execution has room for them, in a short line,
 and partners take turns: whoever gives many would hold up everybody's orders of that moment otherwise. Each network has
 room of its own. What is for one that has none is held for it, and passed by until it has; so its orders are looked at
-once, and not again and again before those of others.
+once, and not again and again before those of others. What was held for one that is closed since, or gone, is held for
+the next one first: partners take turns there, too.
 """
 
 from collections import Counter
@@ -156,11 +157,13 @@ class _Found:
     Attributes:
         is_full: there may be more.
         passed_by: some is held for a network that has no room.
+        places: the network that each was held for, of those that were for one.
     """
 
     claimed: int = 0
     is_full: bool = False
     passed_by: bool = False
+    places: dict[PaymentKey, str] = field(default_factory=dict)
     waiting: list[ScheduledOrder] = field(default_factory=list)
     merchants: dict[MerchantId, Merchant] = field(default_factory=dict)
 
@@ -223,6 +226,9 @@ class ScheduledOrderService:
             if isinstance(target, Reason):
                 changes.append(Change(waited.key, PaymentEventKind.REFUSED, target))
             elif taken[target] >= free.get(target, self._settings.batch):
+                held.append((waited.key, target))
+            elif target in free and found.places.get(waited.key, target) != target:
+                # A flood of another network would take all of this one's room, before those that wait for it.
                 held.append((waited.key, target))
             else:
                 taken[target] += 1
@@ -300,10 +306,11 @@ class ScheduledOrderService:
             lease_until = now + timedelta(seconds=self._settings.lease_s)
             left = dict(free)
             claimed: list[ScheduledOrder] = []
-            # One that is in no file any more has no room of its own: its orders go wherever they can go now.
+            # What is held for none, or for one that is in no file any more, is looked at even where others' orders use
+            # all the room that there is: it takes its turn then where it can go.
+            most = max(free.values(), default=batch)
             for place in (*await uow.schedule.held_for(), _NONE):
-                room = max(left.values(), default=batch) if place == _NONE else left.get(NetworkId(place), batch)
-                limit = min(room, batch - len(claimed))
+                limit = min(left.get(NetworkId(place), most), batch - len(claimed))
                 if limit <= 0:
                     found.passed_by |= place != _NONE
                     continue
@@ -315,6 +322,8 @@ class ScheduledOrderService:
                     self._last[place] = some[-1].key[0]
                 if place in left:
                     left[NetworkId(place)] -= len(some)
+                if place != _NONE:
+                    found.places |= dict.fromkeys((w.key for w in some), place)
                 found.is_full |= len(some) >= limit
                 claimed += some
             if any(room <= 0 for room in free.values()):

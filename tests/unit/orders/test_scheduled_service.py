@@ -546,6 +546,52 @@ async def test_what_is_held_for_a_slow_network_goes_elsewhere_once_that_is_close
     assert sent == {encode(o) for o in placed}
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_flood_held_for_a_network_that_is_closed_since_takes_turns_at_the_next(rig: Rig, is_gone: bool) -> None:
+    other = NetworkId("net-b")
+    rig.networks.append(NetworkProfile(other, frozenset({"KRW"}), None, 20, 0, open=True))
+    rig.database.put_merchant(merchant(networks=frozenset({NETWORK, "net-b"})))
+    rig.database.put_consent(consent(partner_id="partner-2"))
+    rig.put_card("token-1", partners=["partner-1", "partner-2"])
+    rig.verifier.owners["theirs"] = "partner-2"
+    flood = [tomorrow(n) for n in range(1, 151)]
+    theirs = [tomorrow(n, partner_id="partner-2") for n in (901, 902, 903)]
+    await accept(rig, *flood)
+    await rig.initiation.take([order_record(o, offset=n, signature="theirs") for n, o in enumerate(theirs)])
+    until(rig.clock, DUE)
+    now = rig.clock.now()
+    async with rig.store.transaction() as uow:
+        due = await uow.schedule.claim(now=now, lease_until=now, limit=500)
+        await uow.schedule.hold([(o.key, NetworkId(NETWORK)) for o in due if o.key[0] == "partner-1"], now=now)
+        # Theirs are due once the flood is on its way.
+        await uow.schedule.put_off([(o.key, now + timedelta(seconds=1)) for o in due if o.key[0] == "partner-2"])
+    if is_gone:
+        rig.networks.pop(0)
+    else:
+        rig.networks[0] = replace(rig.networks[0], open=False)
+    taken = 0
+
+    def at_other() -> list[bytes]:
+        return [r.value for r in rig.kafka.records(dispatch_topic(other))]
+
+    async def behind(network_id: NetworkId) -> int:
+        return len(at_other()) - taken if network_id == other else 0
+
+    settings = ScheduleSettings(again_s=1e6, again_max_s=1e6)
+    scheduler = rig.new_schedule(orders=settings, behind=behind, ahead_max=80).orders
+    await scheduler.dispatch_due()
+    rig.clock.advance(1)
+    while not {encode(o) for o in theirs} <= {*at_other()}:
+        taken = len(at_other())
+        await scheduler.dispatch_due()
+    assert len(at_other()) < len(flood) / 2
+    while len(at_other()) < len(flood) + len(theirs):
+        taken = len(at_other())
+        await scheduler.dispatch_due()
+    assert sorted(at_other()) == sorted(encode(o) for o in (*flood, *theirs))
+    assert handed_on(rig) == []
+
+
 async def test_what_expires_while_it_is_held_for_a_slow_network_is_rejected(rig: Rig) -> None:
     rig.networks.append(NetworkProfile(NetworkId("net-b"), frozenset({"KRW"}), None, 20, 0, open=True))
     await accept(rig, *(tomorrow(n) for n in range(1, 6)))
