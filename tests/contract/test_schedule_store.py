@@ -141,6 +141,24 @@ async def test_who_has_nothing_due_takes_no_turn(store: Store) -> None:
     assert await claim(store, at=20) == []
 
 
+async def test_who_has_nothing_due_here_leaves_their_turn_to_others(store: Store) -> None:
+    """Whether what they have is of another day, closed, or held for a network."""
+    another_day, closed, held = {"due_at": later(99)}, of("c", 6, due_at=later(1)), of("d", 8, due_at=later(1))
+    await keep(store, *of("a", 1, 2, 3), *of("b", 4, **another_day), *of("c", 5, **another_day))
+    await keep(store, *of("d", 7, **another_day), *closed, *held)
+    async with store.transaction() as uow:
+        await uow.schedule.close([closed[0].key], now=later(1))
+        await uow.schedule.hold([(held[0].key, NetworkId(NETWORK))], now=later(1))
+    # The last of them at this very moment.
+    assert owners(await claim(store, at=3, limit=3)) == ["a", "a", "a"]
+    assert owners(await claim(store, at=3, held_for=NETWORK)) == ["d"]
+
+
+async def test_whose_only_order_is_due_this_moment_has_a_turn(store: Store) -> None:
+    await keep(store, *of("a", 1, 2), *of("b", 3))
+    assert owners(await claim(store, at=3, limit=2)) == ["a", "b"]
+
+
 async def test_two_who_claim_at_once_share_each_partner_s_orders(store: Store) -> None:
     await keep(store, *of("a", 1, 2, 3, 4), *of("b", 5, 6))
     async with store.transaction() as uow:

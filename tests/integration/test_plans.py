@@ -173,6 +173,27 @@ async def test_of_a_day_s_due_orders_no_more_are_read_than_everybody_s_turn(
     assert most < DUE / 10
 
 
+MANY: Final = 100
+
+
+async def test_of_many_partners_due_orders_no_more_are_read_than_one_of_each(young: asyncpg.Connection) -> None:
+    """Where there are more partners than are claimed at a time: nobody has a second turn then."""
+    await young.execute(
+        "INSERT INTO scheduled_order (partner_id, payment_id, due_at, look_at, expires_at, order_type, body, proven, "
+        "reference, ordered_at) SELECT 'p-' || n % $1, md5(n::text)::uuid, now(), now(), now(), 't', '', false, 'r', "
+        "now() FROM generate_series(1, 50 * $1) AS n",
+        MANY,
+    )
+    await young.execute(set_sql(working_settings("mypay-test"), local=False))
+    sql = dict(statements())["schedule.claim"]
+    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {sql}")
+    told = await young.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim(now(), now(), 60, '', '')")
+    plan = json.loads(told)[0]["Plan"]
+    reads = [n for n in nodes(plan) if n.get("Relation Name") == "scheduled_order" and "Scan" in n["Node Type"]]
+    assert plan["Actual Rows"] == 60
+    assert max(n["Actual Loops"] * n["Actual Rows"] for n in reads) <= MANY
+
+
 PAID: Final = 2_000
 _PAID: Final = """
     INSERT INTO payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation,

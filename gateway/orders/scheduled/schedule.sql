@@ -22,12 +22,21 @@ WITH RECURSIVE partner AS (
             ORDER BY s.held_for, s.partner_id, s.look_at, s.payment_id LIMIT 1)
     FROM partner p WHERE p.partner_id IS NOT NULL
 ),
--- What is due is dealt out one by one, to the partner after $4 first.
-dealt AS MATERIALIZED (
+-- Those who have something due.
+served AS MATERIALIZED (
     SELECT p.partner_id FROM partner p CROSS JOIN LATERAL (
+        SELECT FROM scheduled_order s
+        WHERE s.closed_at IS NULL AND s.held_for = $5 AND s.partner_id = p.partner_id AND s.look_at <= $1 LIMIT 1
+    ) AS any_due
+),
+-- What is due is dealt out one by one, to the partner after $4 first. Nobody gets more than is left when each of the others
+-- has one, so no more are counted.
+dealt AS MATERIALIZED (
+    SELECT p.partner_id FROM served p CROSS JOIN LATERAL (
         SELECT row_number() OVER () AS round FROM (
             SELECT FROM scheduled_order s
-            WHERE s.closed_at IS NULL AND s.held_for = $5 AND s.partner_id = p.partner_id AND s.look_at <= $1 LIMIT $3
+            WHERE s.closed_at IS NULL AND s.held_for = $5 AND s.partner_id = p.partner_id AND s.look_at <= $1
+            LIMIT greatest($3 - (SELECT count(*) FROM served) + 1, 1)
         ) AS waiting
     ) AS turn
     ORDER BY turn.round, p.partner_id <= $4, p.partner_id LIMIT $3
