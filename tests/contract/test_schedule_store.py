@@ -154,6 +154,17 @@ async def test_who_has_nothing_due_here_leaves_their_turn_to_others(store: Store
     assert owners(await claim(store, at=3, held_for=NETWORK)) == ["d"]
 
 
+async def test_what_is_not_due_here_is_nobody_s_second_turn(store: Store) -> None:
+    closed, held = of("b", 6, due_at=later(1)), of("b", 7, due_at=later(1))
+    await keep(store, *of("a", 1, 2, 3), *of("b", 4, due_at=later(2)), *of("b", 5, due_at=later(99)), *closed, *held)
+    async with store.transaction() as uow:
+        await uow.schedule.close([closed[0].key], now=later(1))
+        await uow.schedule.hold([(held[0].key, NetworkId(NETWORK))], now=later(1))
+    claimed = await claim(store, at=3, limit=4)
+    assert owners(claimed) == ["a", "b", "a", "a"]
+    assert claimed[1].key[1] == payment(4).payment_id
+
+
 async def test_whose_only_order_is_due_this_moment_has_a_turn(store: Store) -> None:
     await keep(store, *of("a", 1, 2), *of("b", 3))
     assert owners(await claim(store, at=3, limit=2)) == ["a", "b"]
