@@ -225,9 +225,11 @@ async def test_every_message_delivered_again_has_no_second_effect(scene: Scene) 
     again = await scene.fetch("SELECT event_type, key FROM outbox WHERE id > $1", told_before["last"])
     assert {r["event_type"] for r in again} == {"kr.mypay.payment.reported.v1"}
     times = Counter(r["key"] for r in again)
-    for state, payment_id in await scene.fetch("SELECT state, payment_id FROM payment"):
-        # Intake tells it again, and so does execution where the order had gone that far.
-        assert times[str(payment_id)] >= (1 if state == "rejected" else 2)
+    # Intake tells each again, and so does execution where it was handed the partner's own order: not one that was kept
+    # for its day, which comes more than once by design.
+    once = "state = 'rejected' OR EXISTS (SELECT FROM scheduled_order s WHERE s.payment_id = p.payment_id)"
+    for is_once, payment_id in await scene.fetch(f"SELECT {once}, payment_id FROM payment p"):
+        assert times[str(payment_id)] >= (1 if is_once else 2)
     told = await scene.told(ends)
     for payment_id, row in (await scene.rows_of(ends)).items():
         assert (told[payment_id][-1].kind, told[payment_id][-1].body["state"]) == ("payment.reported", row["state"])
