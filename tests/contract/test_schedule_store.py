@@ -131,6 +131,7 @@ async def test_where_the_last_turn_ended_the_next_one_begins(store: Store) -> No
         turns += owners(await claim(store, at=20, limit=2, after=turns[-1] if turns else ""))
     assert turns == ["a", "b", "c", "a", "b", "c"]
     assert owners(await claim(store, at=20, limit=4, after="bb")) == ["c", "a", "b", "c"]
+    assert owners(await claim(store, at=20, limit=4, after="b")) == ["c", "a", "b", "c"]
 
 
 async def test_who_has_nothing_due_takes_no_turn(store: Store) -> None:
@@ -163,6 +164,15 @@ async def test_what_is_not_due_here_is_nobody_s_second_turn(store: Store) -> Non
     claimed = await claim(store, at=3, limit=4)
     assert owners(claimed) == ["a", "b", "a", "a"]
     assert claimed[1].key[1] == payment(4).payment_id
+
+
+async def test_whose_orders_are_held_is_found_whoever_else_has_others(store: Store) -> None:
+    held = [*of("c", 1, due_at=later(1)), *of("a", 2, due_at=later(1))]
+    await keep(store, *of("z", 3), *of("b", 4), *held)
+    async with store.transaction() as uow:
+        await uow.schedule.hold([(o.key, NetworkId(NETWORK)) for o in held], now=later(1))
+    assert owners(await claim(store, at=20, held_for=NETWORK)) == ["a", "c"]
+    assert owners(await claim(store, at=20)) == ["b", "z"]
 
 
 async def test_whose_only_order_is_due_this_moment_has_a_turn(store: Store) -> None:

@@ -84,6 +84,13 @@ ARGUED: Final[Mapping[str, str]] = {
         "the very microsecond of the limit is on neither side of it"
     ),
     "directory.report_network: without: network_id = $1": "what no worker said for a day is read by nobody",
+    "schedule.claim: dropped ORDER BY held_for, partner_id, look_at, payment_id": (
+        "said for its index alone, which has that order: test_plans holds it to it"
+    ),
+    "schedule.claim: dropped ORDER BY s.held_for, s.partner_id, s.look_at, s.payment_id": "likewise",
+    "schedule.claim: without: closed_at IS NULL": "a partner without an open one is looked at, and has nothing due",
+    "schedule.claim: without: s.closed_at IS NULL": "likewise",
+    "schedule.claim: without: s.look_at <= $1 (3)": "as many are taken as were counted, and what is due comes first",
     "schedule.put_off: without: s.closed_at IS NULL": "when a closed one would be looked at is read by nobody",
     "schedule.close: without: s.closed_at IS NULL": "a second closing moves a time that only people read",
     "standing.claim_due: without: status = 'active'": "only an active one has a next_due_at: standing_order_next",
