@@ -33,7 +33,7 @@ from gateway.proving.simulation.faults import Fault, Faults
 from gateway.proving.simulation.loop import NothingLeftError, SkewedClock, VirtualLoop
 from gateway.proving.simulation.outcome import UNEXPECTED, CountingObserver, Findings, Outcome
 from gateway.proving.simulation.plans import FAULTS_END_S, Plans
-from gateway.proving.simulation.script.commands import merchant, write_script
+from gateway.proving.simulation.script.commands import hands_data_over, merchant, write_script
 from gateway.proving.simulation.script.proofs import IDENTITIES, trusted
 from gateway.proving.simulation.script.recipient import KIDS, recipient
 from gateway.proving.simulation.script.scene import (
@@ -324,7 +324,7 @@ def hands_over(seed: int) -> bool:
     """True of a world that hands customers' data over: nothing of it is run."""
     rng = Random(seed)  # noqa: S311 - as the world's own
     Faults(rng)
-    return write_script(rng).data is not None
+    return hands_data_over(rng)
 
 
 def simulate(seed: int, *, traced: bool = False) -> Outcome:

@@ -74,8 +74,13 @@ def merchant() -> Merchant:
     return Merchant(MERCHANT, acceptor, frozenset({NETWORK}), active=True, name="Shop")
 
 
-def write_script(rng: Random) -> Script:
-    """Draw one world's input."""
+def hands_data_over(rng: Random) -> bool:
+    """True if a script drawn of these numbers hands customers' data over: that is drawn first, long before the rest."""
+    _, hands_over = _begun(rng)
+    return hands_over
+
+
+def _begun(rng: Random) -> tuple[Script, bool]:
     asked = rng.choices(list(Asked), (60, 12, 28))[0]
     script = Script(
         rng.choice((NOON, BEFORE_MIDNIGHT)),
@@ -84,8 +89,14 @@ def write_script(rng: Random) -> Script:
         CutOver(time(0, 0, 3), SEOUL) if rng.random() < 0.3 else None,
         asked,
     )
+    return script, rng.random() < DATA_SHARE
+
+
+def write_script(rng: Random) -> Script:
+    """Draw one world's input."""
+    script, hands_over = _begun(rng)
+    asked = script.asked
     prover = Prover(rng, asked, script.epoch)
-    hands_over = rng.random() < DATA_SHARE
     if hands_over and rng.random() < 0.5:
         # Three seconds before a week is over, of which aggregates are told then.
         script.epoch = prover.epoch = BEFORE_MONDAY
