@@ -21,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from gateway.proving import stack as local
 from gateway.proving.stack import server as server_module
 from gateway.proving.stack import stack as stack_module
+from gateway.proving.stack.kafka import KafkaServer
 from gateway.proving.stack.postgres import PostgresServer, binary, system_user
 from gateway.proving.stack.state import StackDir
 from tests.support.stack import HOME, Stack, free_slot
@@ -241,6 +242,27 @@ def test_kafka_has_the_archive_of_its_classes_in_memory(stack: Stack) -> None:
     [archive] = [a.removeprefix(option) for a in psutil.Process(pid).cmdline() if a.startswith(option)]
     # One that the JVM finds wanting is not there.
     assert archive in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+
+
+def test_a_new_kafka_s_storage_is_what_kafka_s_own_tool_writes(stack: Stack, tmp_path: Path) -> None:
+    del stack  # it made sure that there is what the tool wrote once
+    (tmp_path / "data").mkdir()
+    server = KafkaServer(StackDir("formatted", tmp_path), lambda _: None)
+    by_tool, as_before = tmp_path / "data" / "kafka", tmp_path / "data" / "before"
+    server._format(by_tool)
+    assert server._format_as_before(as_before)
+    assert formatted(as_before) == formatted(by_tool)
+
+
+def formatted(folder: Path) -> dict[str, object]:
+    """Its files; of the one with ids what has none."""
+    lines = (folder / "meta.properties").read_text(encoding="ascii").splitlines()
+    ids = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    return {
+        "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
+        "ids": {name: len(text) if name in {"cluster.id", "directory.id"} else text for name, text in ids.items()},
+        "first records": (folder / "bootstrap.checkpoint").stat().st_size,
+    }
 
 
 async def test_the_server_is_durable_local_and_in_utc(postgres_server: str) -> None:

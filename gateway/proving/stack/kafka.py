@@ -1,12 +1,14 @@
 """The embedded Apache Kafka: one node that is broker and controller at once, run by the packaged JRE."""
 
 import base64
+import contextlib
 import hashlib
 import importlib.metadata
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -28,7 +30,10 @@ HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
 # bench half of the broker's processor time). A broker that runs for days is left as it is.
 COMPILER = "-XX:TieredStopAtLevel=1"
 FORMAT_TIMEOUT_S = 60.0
+UNBOUND_PORTS = (9092, 9093, 9094)
+"""Of a configuration that nobody listens by."""
 CONFIG_FILE = "server.properties"
+FIRST_RECORDS_FILE = "bootstrap.checkpoint"
 USERS_FILE = "users.arguments"
 LOGGING_FILE = "log4j2.properties"
 PORT_RELEASE_TIMEOUT_S = 2.0
@@ -131,7 +136,30 @@ class KafkaServer(Server):
             return
         unfinished = self.data.with_suffix(".new")
         shutil.rmtree(unfinished, ignore_errors=True)
-        config = self._write_config(f"data/{self.key}.new", (9092, 9093, 9094))
+        # A secured one's first records hold its administrator's password.
+        if self.secure or not self._format_as_before(unfinished):
+            self._format(unfinished)
+        unfinished.rename(self.data)
+
+    def _format_as_before(self, folder: Path) -> bool:
+        """Write what Kafka's tool would, from what it wrote once: it is a JVM of its own, and only ids are new.
+
+        False: it wrote nothing yet for this installation.
+        """
+        try:
+            first_records = self._first_records.read_bytes()
+        except OSError:
+            return False
+        folder.mkdir()
+        (folder / FIRST_RECORDS_FILE).write_bytes(first_records)
+        node = (NODE_SETTINGS | self.settings(UNBOUND_PORTS))["node.id"]
+        ids = {"version": "1", "cluster.id": self.cluster_id, "node.id": node, "directory.id": _random_id()}
+        text = "".join(f"{name}={value}\n" for name, value in ids.items())
+        (folder / "meta.properties").write_text(text, encoding="ascii")
+        return True
+
+    def _format(self, folder: Path) -> None:
+        config = self._write_config(f"data/{folder.name}", UNBOUND_PORTS)
         # Joined by "=": one id in 64 begins with a hyphen and would be taken for an option.
         argv = [*self._kafka(), "kafka.tools.StorageTool", "format", f"--cluster-id={self.cluster_id}", "-c", config]
         users = self.stack.path / USERS_FILE
@@ -145,7 +173,22 @@ class KafkaServer(Server):
             processes.run_to_end("Formatting Kafka's storage", argv, cwd=self.stack.path, timeout_s=FORMAT_TIMEOUT_S)
         finally:
             users.unlink(missing_ok=True)
-        unfinished.rename(self.data)
+        if not self.secure:
+            self._keep_first_records(folder)
+
+    def _keep_first_records(self, folder: Path) -> None:
+        kept = self._first_records
+        # Where nothing may be written, the tool runs each time.
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="first-", dir=kept.parent) as beside:
+                whole = shutil.copyfile(folder / FIRST_RECORDS_FILE, Path(beside) / kept.name)
+                whole.replace(kept)
+
+    @property
+    def _first_records(self) -> Path:
+        """What a new cluster's metadata begin with: which features there are, of these libraries alone."""
+        return self.archive.with_suffix(".checkpoint")
 
     def record(self, process: ProcessRecord | None, ports: tuple[int, ...], address: str, version: str) -> ServerRecord:
         """See `Server.record`."""
@@ -203,7 +246,7 @@ class KafkaServer(Server):
     @property
     def cluster_id(self) -> str:
         """Of a new cluster."""
-        return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        return _random_id()
 
     def settings(self, ports: tuple[int, ...]) -> dict[str, str]:
         """What a node has of its own."""
@@ -215,3 +258,8 @@ class KafkaServer(Server):
             "listeners": f"{clients},CONTROLLER://{LOOPBACK}:{controller_port}",
             "advertised.listeners": clients,
         }
+
+
+def _random_id() -> str:
+    """An id as Kafka writes them."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
