@@ -133,7 +133,9 @@ def base_environment() -> dict[str, str]:
     """What every child gets: the few variables that programs need, and the caller's ``MYPAY_…`` settings."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     ours = {name: value for name, value in os.environ.items() if name.startswith("MYPAY_")}
-    return {**kept, **ours, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    # A run's processes speak to this machine's servers alone, and show them no authority of the machine's: to read all
+    # of them, which aiohttp does wherever it is imported, takes 6 to 9 % of a stage's start.
+    return {**kept, **ours, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1", "SSL_CERT_FILE": os.devnull}
 
 
 def find_marked(mark: str) -> list[int]:

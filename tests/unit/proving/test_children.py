@@ -12,6 +12,7 @@ from gateway.proving.world.children import Child, ChildError, base_environment, 
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+AUTHORITIES = "import ssl; print('up', len(ssl.create_default_context().get_ca_certs()), flush=True)"
 DIES = "import sys; print('no such table', file=sys.stderr); sys.exit(3)"
 
 
@@ -70,3 +71,10 @@ async def test_leftovers_are_found_by_the_mark_of_their_own_run_alone(tmp_path: 
         left.kill()
         other.kill()
         await asyncio.gather(left.stop(5), other.stop(5))
+
+
+async def test_a_child_reads_none_of_the_machine_s_authorities(tmp_path: Path) -> None:
+    started = child(tmp_path, AUTHORITIES)
+    started.start()
+    await started.ended()
+    assert started.log.read_text() == "up 0\n"
