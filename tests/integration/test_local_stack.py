@@ -235,6 +235,16 @@ def test_a_server_that_never_answers_is_given_up_and_ended(postgres_only: str, m
     assert postmasters(postgres_only) == []
 
 
+def test_what_is_deleted_is_not_written_to_disk_before(postgres_only: str) -> None:
+    local.up(postgres_only, home=HOME)
+    server = PostgresServer(StackDir.of(postgres_only, HOME), lambda _: None)
+    assert server.running() is not None
+    server.discard()
+    assert b"immediate shutdown" in server.log.read_bytes()
+    assert not server.data.exists()
+    assert postmasters(postgres_only) == []
+
+
 def test_kafka_has_the_archive_of_its_classes_in_memory(stack: Stack) -> None:
     pid = local.status(stack.name, home=HOME).kafka.pid
     assert pid is not None

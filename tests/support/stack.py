@@ -101,9 +101,6 @@ def stack() -> Iterator[Stack]:
             patch.setitem(SERVER_SETTINGS, "autovacuum", "off")
             addresses = local.up(name, home=HOME)
         yield Stack(name, HOME, addresses.kafka_bootstrap_servers, addresses.postgres_dsn)
-        if (pid := local.status(name, home=HOME).postgres.pid) is not None:
-            # At once: what it holds is not wanted any more, least of all on disk.
-            os.kill(pid, signal.SIGQUIT)
         local.reset(name, home=HOME)
 
 

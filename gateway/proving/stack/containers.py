@@ -153,6 +153,11 @@ class ContainerServer:
         if (container := self._container()) is not None:
             container.stop(timeout=int(STOP_TIMEOUT_S))
 
+    def discard(self) -> None:
+        """Stop it, and remove it and its data."""
+        self.stop()
+        self.delete()
+
     def kill(self) -> None:
         """End the container at once."""
         if self.running() is not None and (container := self._container()) is not None:

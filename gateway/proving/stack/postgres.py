@@ -61,6 +61,11 @@ class PostgresServer(Server):
     title: ClassVar[str] = "PostgreSQL"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": sessions are ended, not waited for
 
+    def discard(self) -> None:
+        """See `Server.discard`. At once: ending in order writes all to disk that is deleted then."""
+        self._end(signal.SIGQUIT)
+        self.delete()
+
     @property
     def marker(self) -> str:
         """See `Server.marker`; one argument, unlike the bare path, which may be anybody's."""

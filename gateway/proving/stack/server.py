@@ -94,7 +94,7 @@ class Server(ABC):
             except LocalStackError:
                 self.progress(f"{self.title} ran, but is dead or does not answer: it is started anew")
         self.kill()
-        self._stop_unrecorded()
+        self._stop_unrecorded(self.stop_signal)
         self.prepare()
         ports = self.choose_ports(self.stack.read(self.key).ports, same_address=same_address)
         record = self.record(self.launch(ports), ports, self.address(ports), self.version)
@@ -117,12 +117,12 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Shut it down in order, or by force if that takes too long."""
-        record = self.running()
-        if record is None:
-            self._stop_unrecorded()
-        elif record.process is not None:
-            self._shut_down(record.process)
-        self._forget_process()
+        self._end(self.stop_signal)
+
+    def discard(self) -> None:
+        """Stop it and delete its data."""
+        self.stop()
+        self.delete()
 
     def kill(self) -> None:
         """End it and its children at once, as a crash would."""
@@ -135,12 +135,20 @@ class Server(ABC):
         """Delete the data of a stopped server."""
         shutil.rmtree(self.data, ignore_errors=True)
 
-    def _stop_unrecorded(self) -> None:
-        if self.data.exists() and (process := processes.find(self.marker)) is not None:
-            self._shut_down(process)
+    def _end(self, sign: signal.Signals) -> None:
+        record = self.running()
+        if record is None:
+            self._stop_unrecorded(sign)
+        elif record.process is not None:
+            self._shut_down(record.process, sign)
+        self._forget_process()
 
-    def _shut_down(self, process: ProcessRecord) -> None:
-        if processes.stop(process, self.marker, sign=self.stop_signal, timeout_s=STOP_TIMEOUT_S):
+    def _stop_unrecorded(self, sign: signal.Signals) -> None:
+        if self.data.exists() and (process := processes.find(self.marker)) is not None:
+            self._shut_down(process, sign)
+
+    def _shut_down(self, process: ProcessRecord, sign: signal.Signals) -> None:
+        if processes.stop(process, self.marker, sign=sign, timeout_s=STOP_TIMEOUT_S):
             return
         self.progress(f"{self.title} did not stop within {STOP_TIMEOUT_S:.0f} s and is ended by force")
         processes.kill_tree(process, self.marker)

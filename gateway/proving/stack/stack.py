@@ -129,10 +129,7 @@ def reset(name: str, *, home: Path, progress: Callable[[str], None] = quiet) -> 
     if not stack.path.exists():
         return
     with stack.locked():
-        servers = _all_servers(stack, progress)
-        _stop_all(servers)
-        for server in servers:
-            server.delete()
+        _at_once([server.discard for server in _all_servers(stack, progress)])
         shutil.rmtree(stack.path)
 
 
@@ -304,8 +301,12 @@ def _start_all(servers: Sequence[StackServer], progress: Callable[[str], None]) 
 
 
 def _stop_all(servers: Sequence[StackServer]) -> None:
-    with concurrent.futures.ThreadPoolExecutor(max(1, len(servers))) as pool:
-        jobs = [pool.submit(server.stop) for server in servers]
+    _at_once([server.stop for server in servers])
+
+
+def _at_once(actions: Sequence[Callable[[], None]]) -> None:
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(actions))) as pool:
+        jobs = [pool.submit(action) for action in actions]
     for job in jobs:
         job.result()
 
