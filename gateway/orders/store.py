@@ -40,8 +40,11 @@ class ScheduleStore(Protocol):
     async def held_for(self) -> Sequence[NetworkId]:
         """The networks that orders are held for."""
 
-    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]], *, now: datetime) -> None:
-        """Hold each, which was claimed, for its network: due still, in the order of its day, and not dispatched."""
+    async def hold(self, orders: Sequence[tuple[ScheduledOrder, NetworkId]], *, now: datetime) -> None:
+        """Hold each, as it was claimed, for its network: due still, in the order of its day, and not dispatched.
+
+        One that is held already, or was claimed anew, is left as it is.
+        """
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         """Look at each again then: whether the payment still waits."""

@@ -1,6 +1,7 @@
 """ScheduleStore: orders that wait, claimed under leases; and that a due payment is decided once, whoever races."""
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -68,6 +69,11 @@ async def claim(
 async def claim_expired(store: Store, *, at: float, limit: int = 10) -> list[ScheduledOrder]:
     async with store.transaction() as uow:
         return list(await uow.schedule.claim_expired(now=later(at), lease_until=later(at + 30), limit=limit))
+
+
+def of_claim(order: ScheduledOrder) -> ScheduledOrder:
+    """As a claim would have told of it, of one that none was made of."""
+    return dataclasses.replace(order, dispatches=-1)
 
 
 def keys(*numbers: int) -> list[PaymentKey]:
@@ -149,7 +155,7 @@ async def test_who_has_nothing_due_here_leaves_their_turn_to_others(store: Store
     await keep(store, *of("d", 7, **another_day), *closed, *held)
     async with store.transaction() as uow:
         await uow.schedule.close([closed[0].key], now=later(1))
-        await uow.schedule.hold([(held[0].key, NetworkId(NETWORK))], now=later(1))
+        await uow.schedule.hold([(of_claim(held[0]), NetworkId(NETWORK))], now=later(1))
     # The last of them at this very moment.
     assert owners(await claim(store, at=3, limit=3)) == ["a", "a", "a"]
     assert owners(await claim(store, at=3, held_for=NETWORK)) == ["d"]
@@ -160,7 +166,7 @@ async def test_what_is_not_due_here_is_nobody_s_second_turn(store: Store) -> Non
     await keep(store, *of("a", 1, 2, 3), *of("b", 4, due_at=later(2)), *of("b", 5, due_at=later(99)), *closed, *held)
     async with store.transaction() as uow:
         await uow.schedule.close([closed[0].key], now=later(1))
-        await uow.schedule.hold([(held[0].key, NetworkId(NETWORK))], now=later(1))
+        await uow.schedule.hold([(of_claim(held[0]), NetworkId(NETWORK))], now=later(1))
     claimed = await claim(store, at=3, limit=4)
     assert owners(claimed) == ["a", "b", "a", "a"]
     assert claimed[1].key[1] == payment(4).payment_id
@@ -170,7 +176,7 @@ async def test_whose_orders_are_held_is_found_whoever_else_has_others(store: Sto
     held = [*of("c", 1, due_at=later(1)), *of("a", 2, due_at=later(1))]
     await keep(store, *of("z", 3), *of("b", 4), *held)
     async with store.transaction() as uow:
-        await uow.schedule.hold([(o.key, NetworkId(NETWORK)) for o in held], now=later(1))
+        await uow.schedule.hold([(of_claim(o), NetworkId(NETWORK)) for o in held], now=later(1))
     assert owners(await claim(store, at=20, held_for=NETWORK)) == ["a", "c"]
     assert owners(await claim(store, at=20)) == ["b", "z"]
 
@@ -280,8 +286,8 @@ async def test_what_is_held_for_a_network_is_claimed_for_that_alone_and_as_if_it
     claimed = await claim(store, at=9)
     async with store.transaction() as uow:
         assert await uow.schedule.held_for() == []
-        await uow.schedule.hold([(o.key, NetworkId(NETWORK)) for o in claimed[:3]], now=later(9))
-        await uow.schedule.hold([(claimed[3].key, NetworkId("net-z"))], now=later(9))
+        await uow.schedule.hold([(o, NetworkId(NETWORK)) for o in claimed[:3]], now=later(9))
+        await uow.schedule.hold([(claimed[3], NetworkId("net-z"))], now=later(9))
         await uow.schedule.hold([], now=later(9))
     async with store.transaction() as uow:
         assert sorted(await uow.schedule.held_for()) == [NETWORK, "net-z"]
@@ -294,7 +300,7 @@ async def test_what_is_held_for_a_network_is_claimed_for_that_alone_and_as_if_it
     assert await claim(store, at=9, held_for="net-z") == [claimed[3]]
     async with store.transaction() as uow:
         await uow.schedule.close([o.key for o in claimed], now=later(9))
-        await uow.schedule.hold([(claimed[0].key, NetworkId("net-y"))], now=later(9))
+        await uow.schedule.hold([(claimed[0], NetworkId("net-y"))], now=later(9))
         assert await uow.schedule.held_for() == []
 
 
@@ -303,19 +309,39 @@ async def test_what_was_due_before_its_day_is_so_while_it_is_held(store: Store) 
     await keep(store, waiting(50))
     async with store.transaction() as uow:
         await uow.schedule.put_off([(keys(50)[0], later(5))])
-    await claim(store, at=5)
+    (claimed,) = await claim(store, at=5)
     async with store.transaction() as uow:
-        await uow.schedule.hold([(keys(50)[0], NetworkId(NETWORK))], now=later(6))
+        await uow.schedule.hold([(claimed, NetworkId(NETWORK))], now=later(6))
     assert [o.key for o in await claim(store, at=6, held_for=NETWORK)] == keys(50)
 
 
 async def test_what_is_held_expires_as_everything(store: Store) -> None:
     await keep(store, waiting(1, expires_at=later(10)))
     async with store.transaction() as uow:
-        await uow.schedule.claim(now=later(1), lease_until=later(31), limit=1)
-        await uow.schedule.hold([(keys(1)[0], NetworkId(NETWORK))], now=later(1))
+        (claimed,) = await uow.schedule.claim(now=later(1), lease_until=later(31), limit=1)
+        await uow.schedule.hold([(claimed, NetworkId(NETWORK))], now=later(1))
     assert await claim_expired(store, at=9) == []
     assert [o.key for o in await claim_expired(store, at=10)] == keys(1)
+
+
+async def test_what_is_held_twice_counts_as_held_once(store: Store) -> None:
+    """As it is where nobody heard that the first time was committed."""
+    await keep(store, waiting(1))
+    claimed = await claim(store, at=9)
+    for _ in range(2):
+        async with store.transaction() as uow:
+            await uow.schedule.hold([(claimed[0], NetworkId(NETWORK))], now=later(9))
+    assert await claim(store, at=9, held_for=NETWORK) == claimed
+
+
+async def test_what_was_claimed_anew_is_not_held_by_who_had_it_before(store: Store) -> None:
+    await keep(store, waiting(1))
+    claimed = await claim(store, at=1, lease=30)
+    again = await claim(store, at=31, lease=30)
+    async with store.transaction() as uow:
+        await uow.schedule.hold([(claimed[0], NetworkId(NETWORK))], now=later(32))
+        assert await uow.schedule.held_for() == []
+    assert [o.dispatches for o in (*again, *await claim(store, at=61))] == [1, 2]
 
 
 # --- a due payment, raced for -----------------------------------------------------------------------------------------

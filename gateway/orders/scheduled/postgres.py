@@ -37,12 +37,10 @@ class PostgresScheduleStore:
     async def held_for(self) -> Sequence[NetworkId]:
         return [NetworkId(r["held_for"]) for r in await self._connection.fetch(_SQL.held_for)]
 
-    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]], *, now: datetime) -> None:
+    async def hold(self, orders: Sequence[tuple[ScheduledOrder, NetworkId]], *, now: datetime) -> None:
         if orders:
-            keys = [key for key, _ in orders]
-            await self._connection.execute(
-                _SQL.hold, [k[0] for k in keys], [k[1] for k in keys], [network_id for _, network_id in orders], now
-            )
+            rows = [(*order.key, order.dispatches, network_id) for order, network_id in orders]
+            await self._connection.execute(_SQL.hold, *map(list, zip(*rows, strict=True)), now)
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         if until:

@@ -87,9 +87,11 @@ WITH RECURSIVE held AS (
 SELECT held_for FROM held WHERE held_for IS NOT NULL
 
 -- name: hold
-UPDATE scheduled_order s SET held_for = k.held_for, look_at = least(s.due_at, $4), dispatches = s.dispatches - 1
-FROM unnest($1::text[], $2::uuid[], $3::text[]) AS k (partner_id, payment_id, held_for)
+-- What counts another number is held already, or was claimed anew.
+UPDATE scheduled_order s SET held_for = k.held_for, look_at = least(s.due_at, $5), dispatches = k.dispatches
+FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::text[]) AS k (partner_id, payment_id, dispatches, held_for)
 WHERE (s.partner_id, s.payment_id) = (k.partner_id, k.payment_id) AND s.closed_at IS NULL
+  AND s.dispatches = k.dispatches + 1
 
 -- name: put_off
 UPDATE scheduled_order s SET look_at = k.look_at

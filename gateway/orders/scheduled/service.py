@@ -209,7 +209,7 @@ class ScheduledOrderService:
         waiting, merchants = found.waiting, found.merchants
         outgoing: list[Outgoing] = []
         changes: list[Change] = []
-        held: list[tuple[PaymentKey, NetworkId]] = []
+        held: list[tuple[ScheduledOrder, NetworkId]] = []
         taken: Counter[NetworkId] = Counter()
         now = self._clock.now()
         for waited in waiting:
@@ -226,10 +226,10 @@ class ScheduledOrderService:
             if isinstance(target, Reason):
                 changes.append(Change(waited.key, PaymentEventKind.REFUSED, target))
             elif taken[target] >= free.get(target, self._settings.batch):
-                held.append((waited.key, target))
+                held.append((waited, target))
             elif target in free and found.places.get(waited.key, target) != target:
                 # A flood of another network would take all of this one's room, before those that wait for it.
-                held.append((waited.key, target))
+                held.append((waited, target))
             else:
                 taken[target] += 1
                 outgoing.append(self._dispatch.due(waited, order, target, now))
@@ -242,7 +242,7 @@ class ScheduledOrderService:
             applied = await until_done(lambda: self._settle(waiting, changes, held))
             tell_outcomes(self._observer, applied.outcomes)
             tell_steps(self._observer, applied.changed)
-        passed_by = {key for key, _ in held}
+        passed_by = {w.key for w, _ in held}
         self._report([w for w in waiting if w.key not in passed_by], changes, len(gone))
         if held and self._rooms is not None:
             # The others are in no such hurry that a network's line should be sorted out at once.
@@ -353,7 +353,7 @@ class ScheduledOrderService:
         self,
         waiting: Sequence[ScheduledOrder],
         changes: Sequence[Change],
-        held: Sequence[tuple[PaymentKey, NetworkId]],
+        held: Sequence[tuple[ScheduledOrder, NetworkId]],
     ) -> Applied:
         async with self._store.transaction() as uow:
             now = self._clock.now()
@@ -362,7 +362,7 @@ class ScheduledOrderService:
             decided = {c.key for c in changes}
             await uow.schedule.close(sorted(decided), now=now)
             await uow.schedule.hold(held, now=now)
-            decided |= {key for key, _ in held}
+            decided |= {w.key for w, _ in held}
             await uow.schedule.put_off([(w.key, self._again_at(w, now)) for w in waiting if w.key not in decided])
         return applied
 

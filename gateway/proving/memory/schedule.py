@@ -65,14 +65,15 @@ class MemoryScheduleStore:
         rows = [row for _, row in self._tx.items(self._db.scheduled) if row.closed_at is None]
         return sorted({NetworkId(row.held_for) for row in rows if row.held_for})
 
-    async def hold(self, orders: Sequence[tuple[PaymentKey, NetworkId]], *, now: datetime) -> None:
+    async def hold(self, orders: Sequence[tuple[ScheduledOrder, NetworkId]], *, now: datetime) -> None:
         await self._boundary("schedule.hold")
-        rows = await self._tx.lock(self._db.scheduled, [key for key, _ in orders])
-        for key, network_id in orders:
-            if key in rows and rows[key].closed_at is None:
-                order = replace(rows[key].order, dispatches=rows[key].order.dispatches - 1)
-                held = replace(rows[key], order=order, look_at=min(order.due_at, now), held_for=network_id)
-                self._tx.update(self._db.scheduled, key, held)
+        rows = await self._tx.lock(self._db.scheduled, [order.key for order, _ in orders])
+        for order, network_id in orders:
+            row = rows.get(order.key)
+            if row is not None and row.closed_at is None and row.order.dispatches == order.dispatches + 1:
+                counted = replace(row.order, dispatches=order.dispatches)
+                held = replace(row, order=counted, look_at=min(counted.due_at, now), held_for=network_id)
+                self._tx.update(self._db.scheduled, order.key, held)
 
     async def put_off(self, until: Sequence[tuple[PaymentKey, datetime]]) -> None:
         await self._boundary("schedule.put_off")

@@ -562,7 +562,7 @@ async def test_a_flood_held_for_a_network_that_is_closed_since_takes_turns_at_th
     now = rig.clock.now()
     async with rig.store.transaction() as uow:
         due = await uow.schedule.claim(now=now, lease_until=now, limit=500)
-        await uow.schedule.hold([(o.key, NetworkId(NETWORK)) for o in due if o.key[0] == "partner-1"], now=now)
+        await uow.schedule.hold([(o, NetworkId(NETWORK)) for o in due if o.key[0] == "partner-1"], now=now)
         # Theirs are due once the flood is on its way.
         await uow.schedule.put_off([(o.key, now + timedelta(seconds=1)) for o in due if o.key[0] == "partner-2"])
     if is_gone:
