@@ -40,6 +40,9 @@ class ScheduleStore(Protocol):
     async def held_for(self) -> Sequence[NetworkId]:
         """The networks that orders are held for."""
 
+    async def lock(self, keys: Sequence[PaymentKey]) -> None:
+        """Lock those that exist, in key order, until the transaction ends; before they are written in several calls."""
+
     async def hold(self, orders: Sequence[tuple[ScheduledOrder, NetworkId]], *, now: datetime) -> None:
         """Hold each, as it was claimed, for its network: due still, in the order of its day, and not dispatched.
 

@@ -314,6 +314,7 @@ WAITS: Final = {
         *(load("standing").lock, "standing_order", (standing_row,), partial(ids, "s")),
         number_of("standing_order_id", "s"),
     ),
+    "schedule.lock": Lock(load("schedule").lock, "scheduled_order", (scheduled_row,), keys, UUID_NUMBER),
     "affiliate_registry.hold_campaigns": Lock(
         *(load("affiliate_registry").hold_campaigns, "campaign", (campaign_row,)),
         lambda rows: ([f"a{n}" for n in rows],),

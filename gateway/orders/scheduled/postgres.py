@@ -37,6 +37,10 @@ class PostgresScheduleStore:
     async def held_for(self) -> Sequence[NetworkId]:
         return [NetworkId(r["held_for"]) for r in await self._connection.fetch(_SQL.held_for)]
 
+    async def lock(self, keys: Sequence[PaymentKey]) -> None:
+        if keys:
+            await self._connection.execute(_SQL.lock, [k[0] for k in keys], [k[1] for k in keys])
+
     async def hold(self, orders: Sequence[tuple[ScheduledOrder, NetworkId]], *, now: datetime) -> None:
         if orders:
             rows = [(*order.key, order.dispatches, network_id) for order, network_id in orders]

@@ -86,6 +86,12 @@ WITH RECURSIVE held AS (
 )
 SELECT held_for FROM held WHERE held_for IS NOT NULL
 
+-- name: lock
+SELECT FROM scheduled_order s
+WHERE (s.partner_id, s.payment_id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))
+ORDER BY s.partner_id, s.payment_id
+FOR NO KEY UPDATE
+
 -- name: hold
 -- What counts another number is held already, or was claimed anew.
 UPDATE scheduled_order s SET held_for = k.held_for, look_at = least(s.due_at, $5), dispatches = k.dispatches

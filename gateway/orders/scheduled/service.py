@@ -358,6 +358,8 @@ class ScheduledOrderService:
         async with self._store.transaction() as uow:
             now = self._clock.now()
             applied = await apply_changes(uow, changes, now=now)
+            # All at once: another worker has some of them where this one's lease ran out.
+            await uow.schedule.lock([w.key for w in waiting])
             # A change that came too late found a payment that waits no more: either way it is over.
             decided = {c.key for c in changes}
             await uow.schedule.close(sorted(decided), now=now)

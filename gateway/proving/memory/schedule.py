@@ -65,6 +65,10 @@ class MemoryScheduleStore:
         rows = [row for _, row in self._tx.items(self._db.scheduled) if row.closed_at is None]
         return sorted({NetworkId(row.held_for) for row in rows if row.held_for})
 
+    async def lock(self, keys: Sequence[PaymentKey]) -> None:
+        await self._boundary("schedule.lock")
+        await self._tx.lock(self._db.scheduled, keys)
+
     async def hold(self, orders: Sequence[tuple[ScheduledOrder, NetworkId]], *, now: datetime) -> None:
         await self._boundary("schedule.hold")
         rows = await self._tx.lock(self._db.scheduled, [order.key for order, _ in orders])
