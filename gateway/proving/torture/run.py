@@ -21,7 +21,7 @@ from gateway.proving.torture.proxy import Proxy, open_proxy
 from gateway.proving.torture.recovery import Recovery, recovery_of
 from gateway.proving.torture.rest import NotAtRestError, come_to_rest, flowing
 from gateway.proving.torture.strikes import Kind, Strike, each_once, schedule
-from gateway.proving.torture.striking import Striker, in_background
+from gateway.proving.torture.striking import Striker, UnhealedError, in_background
 from gateway.proving.torture.supervising import Supervisor
 from gateway.proving.traffic.cast import make_cast, make_partners
 from gateway.proving.traffic.forgeries import AWAY as NOT_FORGED
@@ -225,10 +225,10 @@ class _Run:
                 forging.cancel()
                 asking.cancel()
             self._view.scene("All faults end; what is in doubt is settled with the networks")
-            await self._striker.heal()
             try:
+                await self._striker.heal()
                 await come_to_rest(self._world, tell=self._view.waiting)
-            except NotAtRestError as error:
+            except (UnhealedError, NotAtRestError) as error:
                 self._rest.append(str(error))
 
     async def _forge(self) -> None:

@@ -31,10 +31,17 @@ LOG: Final = "strikes.log"
 
 RETRY_S: Final = 0.2
 
+HEAL_TIMEOUT_S: Final = 300.0
+"""In which a network's host is reached once all strikes have ended, on a busy machine, or never."""
+
 STARTS_MAX: Final = 3
 
 SERVER_UP_S: Final = 15.0
 """How long a server stays up at least between two kills, so that work goes on also where starts take long."""
+
+
+class UnhealedError(Exception):
+    """What a strike left could not be undone; the text says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +228,17 @@ class Striker:
         return True
 
     async def heal(self) -> None:
-        """Undo what may be left of any strike, again until everything has been reached."""
+        """Undo what may be left of any strike, again until everything has been reached.
+
+        Raises:
+            UnhealedError: a network's host could not be reached for :data:`HEAL_TIMEOUT_S`.
+        """
         servers = [_Server(self.world, kafka=kafka) for kafka in (True, False)]
         await asyncio.gather(*(in_thread(s.restore) for s in servers))
         for proxy in self.proxies.values():
             proxy.release(tuple(proxy.links))
         for network in self.world.networks:
-            # A host that was struck last may only be starting.
-            while not await _cleared(network):  # noqa: ASYNC110 - it tells nobody when it is there
-                await asyncio.sleep(RETRY_S)
+            await _heal(network)
 
 
 class _Server:
@@ -293,6 +302,16 @@ async def _told(network: Network, faults: Mapping[str, object]) -> bool:
         await network.set_faults(**faults)
         return True
     return False
+
+
+async def _heal(network: Network) -> None:
+    # A host that was struck last may only be starting.
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + HEAL_TIMEOUT_S
+    while not await _cleared(network):
+        if loop.time() >= deadline:
+            raise UnhealedError(f"the host of {network.network_id} cannot be reached: its faults are not undone")
+        await asyncio.sleep(RETRY_S)
 
 
 async def _cleared(network: Network) -> bool:
