@@ -9,9 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.app.disclosure import create_missing_root_key
 from gateway.app.keys import RINGS, Ring, create_missing_rings, ring_folder
-from gateway.app.portability import create_missing_receipt_key
 from gateway.app.settings import Settings
 from gateway.cli.arguments import PartnerArgument, ValidUntil
 from gateway.cli.common import Json, load_settings, print_json, print_table, say
@@ -102,6 +100,9 @@ def create(
 
 
 def _missing_signers(settings: Settings) -> list[dict[str, Any]]:
+    from gateway.app.disclosure import create_missing_root_key  # noqa: PLC0415 - starts of the others stay quick
+    from gateway.app.portability import create_missing_receipt_key  # noqa: PLC0415
+
     made: list[dict[str, Any]] = []
     if key_id := create_missing_root_key(settings, datetime.now(UTC)):
         what = "to sign roots of the disclosure log with"
