@@ -104,6 +104,25 @@ async def withdraw_token(
         return await registries.consents.lock_under(token, partner_id)
 
 
+async def disable_affiliate(dsn: str, affiliate_id: str) -> bool:
+    """Give an affiliate nothing more; False if there is no such affiliate.
+
+    Once this returns, nothing more is shared with it, and no offer is made that is its own: whoever had read that it
+    was active held the lock of a campaign, and each of these locks was waited for.
+
+    Raises:
+        StoreUnavailableError: the server cannot be reached, or a lock was not free in time. It may be disabled.
+    """
+    # Each step has a transaction of its own, as above: a campaign that was activated during the first one is found by
+    # the second, and one that is activated later makes its offers when it can be seen that the affiliate is disabled.
+    async with open_registries(dsn) as registries:
+        if not await registries.affiliates.set_active(affiliate_id, active=False):
+            return False
+    async with open_registries(dsn) as registries:
+        await registries.affiliates.await_offers()
+    return True
+
+
 @asynccontextmanager
 async def open_consent_changes(dsn: str) -> AsyncIterator[Store[ConsentChangeUnit]]:
     """Where people change consents (:mod:`gateway.consents.changing`), for as long as the block lasts.

@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.app.registries import open_registries
+from gateway.app.registries import disable_affiliate, open_registries
 from gateway.cli.arguments import ValidUntil, end_of_key, key_id
 from gateway.cli.common import (
     CliError,
@@ -155,11 +155,7 @@ def disable(affiliate: AffiliateArgument) -> None:
     """Give an affiliate nothing more."""
     settings = load_settings()
 
-    async def write() -> bool:
-        async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.affiliates.set_active(affiliate, active=False)
-
-    if not run(write()):
+    if not run(disable_affiliate(postgres_dsn(settings), affiliate)):
         raise CliError(f"There is no affiliate {affiliate}.", ExitCode.NOT_FOUND)
     say(f"Affiliate {affiliate} is disabled.")
 

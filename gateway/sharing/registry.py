@@ -42,13 +42,22 @@ class PostgresAffiliateRegistry(OnConnection):
         """Give an affiliate shares, or none; False if there is no such affiliate.
 
         Once it is none, and this has returned, nothing more is shared with it, and no offer is made that is its own:
-        what is being decided is waited for.
+        what is being decided is waited for. An offer of a campaign that is activated meanwhile may be:
+        see :func:`gateway.app.registries.disable_affiliate`.
         """
         async with self.transaction():
             await self._fetch(_SQL.take_turn)
-            campaigns = [r["campaign_id"] for r in await self._fetch(_SQL.active_campaigns)]
-            await self._fetch(_SQL.hold_campaigns, campaigns)
+            await self._hold_campaigns()
             return bool(await self._fetch(_SQL.set_active, affiliate_id, active))
+
+    async def await_offers(self) -> None:
+        """Wait for the offers that are being decided, of every campaign that makes offers by now."""
+        async with self.transaction():
+            await self._hold_campaigns()
+
+    async def _hold_campaigns(self) -> None:
+        campaigns = [r["campaign_id"] for r in await self._fetch(_SQL.active_campaigns)]
+        await self._fetch(_SQL.hold_campaigns, campaigns)
 
     async def add_keys(self, keys: Sequence[PartnerKey]) -> frozenset[str]:
         """Register public keys whose ids are free, each of the affiliate in ``partner_id``; return the ids of these.

@@ -15,7 +15,7 @@ import pytest
 from msgspec import structs
 
 from gateway.app.marketing import RegisteredAffiliates
-from gateway.app.registries import open_registries
+from gateway.app.registries import disable_affiliate, open_registries
 from gateway.consents.rules.consent import Consent
 from gateway.disclosure.rules.destruction import OldRows
 from gateway.marketing.rules.campaign import Budget, Campaign, Frequency, Segment
@@ -40,6 +40,7 @@ from schemas.marketing import (
     OfferWithdrawn,
 )
 from schemas.primitives import ConsentId, MerchantId, Money, PartnerId
+from schemas.sharing import SharingUse
 from schemas.topics import events_topic
 from tests.contract.conftest import Backend, MemoryBackend, PostgresBackend, postgres_backend
 from tests.support.builders import NOW, payment
@@ -242,6 +243,34 @@ async def test_no_offer_is_an_affiliates_that_was_disabled_before_it_is_decided(
                 await backend.until_blocked(granting)
             await granting
         assert await granted(backend) == []
+
+
+@pytest.mark.integration
+async def test_offers_of_a_campaign_activated_while_its_affiliate_is_disabled_are_waited_for(contract_dsn: str) -> None:
+    """It was not active as campaigns were held; who decides its offers read before that the affiliate is active."""
+    async with (
+        postgres_backend(contract_dsn) as backend,
+        open_registries(backend.dsn) as registries,
+        open_registries(backend.dsn) as others,
+    ):
+        await backend.put_campaigns(campaign())
+        await registries.affiliates.add("bank", "Bank", "financial")
+        await registries.campaigns.set_active("spring", active=False)
+        looking = RegisteredAffiliates()
+        async with backend.store.transaction() as deciding:
+            async with others.transaction():
+                # It waits for the affiliate, once it has held the campaigns.
+                await others.affiliates.lock_approval("bank", SharingUse.LOYALTY)
+                disabling = asyncio.create_task(disable_affiliate(backend.dsn, "bank"))
+                await backend.until_blocked(disabling)
+                await registries.campaigns.set_active("spring", active=True)
+                await deciding.marketing.lock_campaigns(["spring"])
+                assert "bank" in await looking.affiliates(deciding)
+            while "bank" in await looking.affiliates(deciding):
+                assert not disabling.done()
+            await backend.until_blocked(disabling)
+        assert await disabling
+        assert not await disable_affiliate(backend.dsn, "nobody")
 
 
 async def test_a_customer_gets_no_more_than_the_frequency_allows(ready: Backend) -> None:
