@@ -63,7 +63,7 @@ async def sort_records(
     corrected: list[tuple[ClearingRecord, StoredRecord]] = []
     for record in known:
         before = stored[record.record_no]
-        match judge_repeated(record, created_at, before, earlier.get(record.record_no, ())):
+        match judge_repeated(record, created_at, before, earlier.get(record.record_no, ()), now):
             case Repeated.SAME:
                 same.append(record.record_no)
             case Repeated.CORRECTION:

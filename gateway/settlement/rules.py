@@ -181,24 +181,31 @@ class Repeated(StrEnum):
 
 
 def judge_repeated(
-    record: ClearingRecord, created_at: datetime, stored: StoredRecord, earlier: Collection[ClearingRecord]
+    record: ClearingRecord,
+    created_at: datetime,
+    stored: StoredRecord,
+    earlier: Collection[ClearingRecord],
+    now: datetime,
 ) -> Repeated:
     """Judge a record whose number was recorded before, by its content and by the age of its file.
 
     A later file always wins. Of two files of one age the one that came later does, unless the record had its content
-    before: then it is the superseded one, delivered again.
+    before: then it is the superseded one, delivered again. A stored file that is from the future tells no age, as one
+    that was taken before such were refused: it counts as one of the same age.
 
     Args:
         record: as it comes now.
         created_at: when the network made its file.
         stored: as it stands.
         earlier: what the stored one has superseded.
+        now: the gateway's clock.
     """
     if content(record) == content(stored.record):
         return Repeated.SAME
     if stored.created_at is None or created_at > stored.created_at:
         return Repeated.CORRECTION
-    if created_at < stored.created_at or any(content(e) == content(record) for e in earlier):
+    is_older = created_at < stored.created_at and not is_from_the_future(stored.created_at, now)
+    if is_older or any(content(e) == content(record) for e in earlier):
         return Repeated.STALE
     return Repeated.CORRECTION
 

@@ -1,6 +1,7 @@
 """Settlement on fakes: what matches is settled once, what does not is a break, and nothing bad stops the rest."""
 
 import asyncio
+import dataclasses
 import json
 from datetime import timedelta
 from typing import Any
@@ -489,6 +490,20 @@ async def test_a_record_that_was_a_duplicate_settles_once_the_one_before_it_is_c
     assert (breaks(rig), rig.states()["order-2"]) == ({}, "settled")
     assert rig.ledger_kinds().count("settled") - rig.ledger_kinds().count("settlement_undone") == 2
     assert await rig.settlement.match_again() == 0
+
+
+async def test_a_correction_follows_what_was_taken_before_files_from_the_future_were_refused(rig: Rig) -> None:
+    first = clearing_message(batch(off(rig, 1)))
+    await rig.settlement.take([first, corrected(rig, off(rig, 1, 7), minutes=1)])
+    ((key, row),) = rig.database.clearing.rows.items()
+    rig.database.clearing.rows[key] = dataclasses.replace(row, created_at=rig.clock.now() + timedelta(days=3650))
+    await rig.settlement.take([first])
+    assert rig.observer.counted("settlement", "stale") == 1
+    await rig.settlement.take([corrected(rig, cleared(rig, 1), minutes=2)])
+    assert (breaks(rig), rig.states()["order-1"]) == ({}, "settled")
+    # It is of its own age then.
+    await rig.settlement.take([corrected(rig, off(rig, 1, 9), minutes=1)])
+    assert rig.states()["order-1"] == "settled"
 
 
 async def test_an_older_file_and_a_superseded_record_that_comes_again_change_nothing(rig: Rig) -> None:

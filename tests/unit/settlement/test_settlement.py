@@ -182,7 +182,7 @@ def test_positions_are_purchases_less_refunds_by_merchant_and_currency() -> None
 
 
 # A record comes again under its number. Its file's age beside the stored one's, its content, and whether the record had
-# that content before → what it is.
+# that content before → what it is. The stored one's is ahead of the clock by what is possible, or by more.
 REPEATED = """
   file     content  before  found
   older    same     no      same
@@ -197,6 +197,10 @@ REPEATED = """
   older    other    yes     stale
   unknown  other    no      correction
   unknown  other    yes     correction
+  possible other    no      stale
+  untrue   same     no      same
+  untrue   other    no      correction
+  untrue   other    yes     stale
 """
 
 
@@ -204,13 +208,14 @@ REPEATED = """
 def test_a_record_that_comes_again(line: str) -> None:
     age, content_, before, found = line.split()
     at = datetime(2025, 5, 1, tzinfo=UTC)
-    created_at = at + {"older": -1, "equal": 0, "newer": 1, "unknown": 0}[age] * timedelta(seconds=1)
-    stored = StoredRecord(record(), None if age == "unknown" else at, None, None)
+    created_at = at + {"older": -1, "newer": 1}.get(age, 0) * timedelta(seconds=1)
+    ahead = {"possible": timedelta(days=1), "untrue": timedelta(days=1, seconds=1)}.get(age, timedelta(0))
+    stored = StoredRecord(record(), None if age == "unknown" else at + ahead, None, None)
     again = record() if content_ == "same" else record(amount_minor=999)
     # An approval code is not kept, so it is no difference.
     again = again.model_copy(update={"approval_code": "123456"})
     earlier = [record(amount_minor=998), *([record(amount_minor=999)] if before == "yes" else [])]
-    assert judge_repeated(again, created_at, stored, earlier).value == found
+    assert judge_repeated(again, created_at, stored, earlier, at).value == found
 
 
 def test_what_a_correction_changed_is_named() -> None:

@@ -92,8 +92,8 @@ def _correction_keeps_settled() -> AbstractContextManager[None]:
 
 
 def _stale_clearing_wins() -> AbstractContextManager[None]:
-    def judged(record: Any, created_at: Any, stored: Any, earlier: Any) -> settlement.Repeated:
-        found = before(record, created_at, stored, earlier)
+    def judged(*repeated: Any) -> settlement.Repeated:
+        found = before(*repeated)
         return settlement.Repeated.CORRECTION if found is settlement.Repeated.STALE else found
 
     before = settlement.judge_repeated
