@@ -20,6 +20,10 @@ Faust drops what a fetch brings once its flow has stopped, and goes back to what
 where Kafka does not tell, it goes on behind what it dropped. Ours goes back to the beginning where nothing is, and
 fetches nothing before it knows its place.
 
+Faust stops the flow of a member that loses partitions, not of one that held none: that one fetches while partitions are
+given out, and what it has in its queue as its flow is resumed is thrown away, with its place behind it. Ours stops for
+all. What a fetch brings that began before the flow stopped last is dropped as a whole, however late it comes.
+
 Faust hands on message by message, at a cost above that of reading a record: so a message is a whole batch, as its
 producer packed it, and is unpacked where it is taken (:func:`streams.batches.in_parts`).
 
@@ -68,7 +72,9 @@ class DirectConsumer(Consumer):
     def __init__(self, transport: Any, callback: Callable[[Any], Awaitable[None]], *rest: Any, **more: Any) -> None:
         self._doorway: Doorway | None = None
         self._going_back = asyncio.Lock()
-        self._place_known = True
+        # How often something was dropped, and how often it had been when a question for its place began that was
+        # answered: where they differ, the place is not known.
+        self._drops = self._drops_gone_back = 0
 
         async def deliver(message: Any) -> None:
             if self._doorway is not None:
@@ -117,29 +123,50 @@ class DirectConsumer(Consumer):
                 found[tp.topic, tp.partition] = (stable, end)
         return found
 
+    def stop_flow(self) -> None:
+        """Deliver nothing; what is on its way is dropped."""
+        self._drops += 1
+        super().stop_flow()
+
+    async def on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        """Partitions have come: nothing is delivered before Faust has gone to their places and resumes the flow."""
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def perform_seek(self) -> None:
         """Go back to what is committed.
 
         Raises:
-            aiokafka.errors.IllegalStateError: other partitions are held by now. They begin where theirs is committed.
+            aiokafka.errors.IllegalStateError: other partitions are held by now.
             aiokafka.errors.KafkaError: Kafka did not tell; it is asked again before anything is fetched.
         """
         async with self._going_back:
-            self._place_known = False
-            try:
-                await super().perform_seek()
-            except IllegalStateError:
-                self._place_known = True
-                raise
-            self._place_known = True
+            drops = self._drops
+            await super().perform_seek()
+            self._drops_gone_back = drops
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # as Faust does
-        if not self._place_known and not self.should_stop:
-            with suppress(IllegalStateError):
-                await self.perform_seek()
-        return await super()._wait_next_records(timeout)
+        await self._know_place()
+        drops = self._drops
+        records, active = await super()._wait_next_records(timeout)
+        if records and drops != self._drops:
+            # Stopped meanwhile, and perhaps resumed: they are from where it was before it went back.
+            self._drops += 1
+            return {}, active
+        return records, active
+
+    async def _know_place(self) -> None:
+        """Wait until the flow is active, with its place known."""
+        while not self.should_stop:
+            if not self.flow_active:
+                await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # as Faust does
+            elif self._drops == self._drops_gone_back:
+                return
+            else:
+                # Others are held by now: asked for theirs.
+                with suppress(IllegalStateError):
+                    await self.perform_seek()
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
         """Nothing is missing: see the module's text."""

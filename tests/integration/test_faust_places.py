@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaTimeoutError
+from faust.exceptions import ConsumerNotStarted
 
 from gateway.app.settings import Settings
 from gateway.messaging.records import Record
@@ -22,6 +23,9 @@ from streams.app import build_app, read_batches, run_until
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 WAIT_S = 60.0
+
+SESSION_S = 60.0
+"""Longer than a test waits for anything: on a busy machine no member is taken for dead, and nothing comes again."""
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -61,17 +65,19 @@ async def topic(kafka: str) -> str:
 class Stage:
     """A stage, and what it took; its flow stops as the first records come, as it does where partitions are revoked."""
 
-    def __init__(self, kafka: str, topic: str, home: Path) -> None:
-        self.app: Any = build_app(topic, Settings(home=home), KafkaSettings(kafka))
+    def __init__(self, kafka: str, topic: str, home: Path, *, batch_max: int = 10) -> None:
+        self.app: Any = build_app(topic, Settings(home=home), KafkaSettings(kafka, session_s=SESSION_S))
         self.taken: list[bytes] = []
         self.dropped = False
-        read_batches(self.app, topic, self._take, batch_max=10, batch_wait_s=0.02)
+        self.resumes = False
+        read_batches(self.app, topic, self._take, batch_max=batch_max, batch_wait_s=0.02)
 
     async def _take(self, records: Sequence[Record]) -> None:
         self.taken.extend(r.value for r in records)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Yield what stops it before the block ends."""
         stopping = asyncio.Event()
         running = asyncio.ensure_future(run_until(self.app, stopping))
         await until(lambda: self.app.started)
@@ -83,14 +89,19 @@ class Stage:
             if records and not self.dropped:
                 self.dropped = True
                 consumer.stop_flow()
+                if self.resumes:
+                    consumer.resume_flow()
             return records
+
+        async def stop() -> None:
+            stopping.set()
+            await running
 
         consumer._getmany = fetch_as_it_stops
         try:
-            yield
+            yield stop
         finally:
-            stopping.set()
-            await running
+            await stop()
 
 
 @pytest.mark.parametrize("committed", [None, 0, 1], ids=["nothing was committed", "rewound", "one was committed"])
@@ -109,16 +120,13 @@ async def test_what_was_dropped_comes_again(kafka: str, topic: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("refusals", "taken"),
-    [
-        ([KafkaTimeoutError()], [b"1", b"2", b"3"]),
-        # Other partitions were given out meanwhile (here they were not): nothing is to be gone back to, and it goes on.
-        ([KafkaTimeoutError(), IllegalStateError("not assigned")], [b"3"]),
-    ],
+    "refusals",
+    # Partitions that are not held any more: others were given out meanwhile, whose places are asked for.
+    [[KafkaTimeoutError()], [KafkaTimeoutError(), IllegalStateError("not assigned")]],
     ids=["not told", "not held any more"],
 )
 async def test_a_place_that_could_not_be_asked_for_is_asked_for_again(
-    kafka: str, topic: str, tmp_path: Path, refusals: list[Exception], taken: list[bytes]
+    kafka: str, topic: str, tmp_path: Path, refusals: list[Exception]
 ) -> None:
     stage = Stage(kafka, topic, tmp_path)
     await send(kafka, topic, b"1", b"2")
@@ -137,4 +145,86 @@ async def test_a_place_that_could_not_be_asked_for_is_asked_for_again(
         stage.app.consumer.resume_flow()
         await send(kafka, topic, b"3")
         await until(lambda: b"3" in stage.taken)
-    assert stage.taken == taken
+    assert stage.taken == [b"1", b"2", b"3"]
+
+
+async def test_what_a_fetch_brings_during_which_the_flow_stopped_and_was_resumed_comes_again_in_order(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    stage = Stage(kafka, topic, tmp_path)
+    stage.resumes = True
+    await send(kafka, topic, b"1", b"2")
+    async with stage.running():
+        await until(lambda: stage.dropped)
+        await send(kafka, topic, b"3")
+        await until(lambda: b"3" in stage.taken)
+    assert stage.taken == [b"1", b"2", b"3"]
+
+
+class Member(Stage):
+    """One of two of which one holds nothing. It takes one message at a time, and ends none before it is let go on."""
+
+    def __init__(self, kafka: str, topic: str, home: Path) -> None:
+        super().__init__(kafka, topic, home, batch_max=1)
+        self.dropped = True
+        self.begun = 0
+        self.go_on = asyncio.Event()
+
+    @property
+    def held(self) -> int:
+        """Partitions."""
+        try:
+            return len(self.app.consumer.assignment())
+        except ConsumerNotStarted:
+            return 0
+
+    async def _take(self, records: Sequence[Record]) -> None:
+        self.begun += 1
+        await self.go_on.wait()
+        await super()._take(records)
+
+    def is_given_partitions_while_it_fetches(self, send_some: Callable[[], Awaitable[None]]) -> None:
+        """A fetch begins as it is given partitions, if one may, and ends when it knows its place, before it goes on."""
+        consumer = self.app.consumer
+        fetch, rebalance, seek = consumer._getmany, self.app.agents.on_rebalance, consumer.perform_seek
+        begun, placed = asyncio.Event(), asyncio.Event()
+
+        async def late_fetch(**more: Any) -> Any:
+            begun.set()
+            await placed.wait()
+            return await fetch(**more)
+
+        async def after_a_fetch_began(*given: Any, **more: Any) -> None:
+            await until(lambda: begun.is_set() or not consumer.flow_active)
+            await rebalance(*given, **more)
+
+        async def seek_and_wait_for_the_fetch() -> None:
+            if placed.is_set():
+                return await seek()
+            await send_some()
+            await seek()
+            placed.set()
+            await until(lambda: self.begun or not consumer.flow_active)
+            return None
+
+        consumer._getmany = late_fetch
+        self.app.agents.on_rebalance = after_a_fetch_began
+        consumer.perform_seek = seek_and_wait_for_the_fetch
+
+
+async def test_who_held_nothing_takes_all_that_it_fetched_as_it_was_given_partitions(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    members = [Member(kafka, topic, tmp_path), Member(kafka, topic, tmp_path)]
+    async with members[0].running() as stop_first, members[1].running() as stop_second:
+        # Faust numbers nobody: who waits is known once both are in the group.
+        await until(lambda: sorted(m.held for m in members) == [0, 1])
+        await until(lambda: all(m.app.consumer.flow_active and not m.app.rebalancing for m in members))
+        [spare] = [m for m in members if not m.held]
+        spare.is_given_partitions_while_it_fetches(lambda: send(kafka, topic, b"1", b"2", b"3"))
+        await (stop_second if spare is members[0] else stop_first)()
+        await until(lambda: spare.begun and not spare.app.rebalancing)
+        spare.go_on.set()
+        await send(kafka, topic, b"4")
+        await until(lambda: b"4" in spare.taken)
+    assert spare.taken == [b"1", b"2", b"3", b"4"]
