@@ -24,6 +24,9 @@ Faust stops the flow of a member that loses partitions, not of one that held non
 given out, and what it has in its queue as its flow is resumed is thrown away, with its place behind it. Ours stops for
 all. What a fetch brings that began before the flow stopped last is dropped as a whole, however late it comes.
 
+Faust passes over what stands before the last record that it delivered. A partition that lost its end begins anew, and
+all that came was passed over until its offsets were there again. Ours delivers whatever comes: twice does no harm.
+
 Faust hands on message by message, at a cost above that of reading a record: so a message is a whole batch, as its
 producer packed it, and is unpacked where it is taken (:func:`streams.batches.in_parts`).
 
@@ -66,6 +69,16 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         return await self.call_thread(_go_back, self._ensure_consumer())
 
 
+class _Forgotten(dict[Any, int | None]):
+    """Of no partition it is known what was delivered last."""
+
+    def __getitem__(self, tp: Any) -> None:
+        return None
+
+    def __setitem__(self, tp: Any, offset: int | None) -> None:
+        pass
+
+
 class DirectConsumer(Consumer):
     """Delivers at once what can be delivered at once."""
 
@@ -82,6 +95,7 @@ class DirectConsumer(Consumer):
             await callback(message)
 
         super().__init__(transport, deliver, *rest, **more)
+        self._read_offset = _Forgotten()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         # As the process's own: asyncio's loop takes twice as long for what a fetch needs.

@@ -228,3 +228,17 @@ async def test_who_held_nothing_takes_all_that_it_fetched_as_it_was_given_partit
         await send(kafka, topic, b"4")
         await until(lambda: b"4" in spare.taken)
     assert spare.taken == [b"1", b"2", b"3", b"4"]
+
+
+async def test_records_of_a_partition_that_began_anew_are_taken(kafka: str, topic: str, tmp_path: Path) -> None:
+    """aiokafka goes to the beginning of a partition that ends before its place, as where a broker lost its end."""
+    stage = Stage(kafka, topic, tmp_path)
+    stage.dropped = True
+    await send(kafka, topic, b"1", b"2", b"3")
+    async with stage.running():
+        await until(lambda: b"3" in stage.taken)
+        thread = stage.app.consumer._thread
+        await thread.call_thread(thread._consumer.seek_to_beginning)
+        await send(kafka, topic, b"4")
+        await until(lambda: b"4" in stage.taken)
+    assert stage.taken == [b"1", b"2", b"3", b"1", b"2", b"3", b"4"]
