@@ -34,6 +34,7 @@ from gateway.messaging.bounded_batches import (
     end_of,
     uncounted,
 )
+from gateway.messaging.connections import guard_connections
 from gateway.messaging.fetch_waits import PatientFetcher
 from gateway.messaging.group_sessions import YieldingCoordinator
 from gateway.messaging.records import Record
@@ -57,9 +58,11 @@ def whole_batches(value: bytes) -> bytes:
 def guard_fetches() -> None:
     """Make every aiokafka consumer of this process (Faust's too) read so. Doing it twice changes nothing.
 
-    How long fetches wait changes too: see :mod:`gateway.messaging.fetch_waits`; and for how long a member of a group
-    may be silent: see :mod:`gateway.messaging.group_sessions`.
+    How long fetches wait changes too: see :mod:`gateway.messaging.fetch_waits`; for how long a member of a group may be
+    silent: see :mod:`gateway.messaging.group_sessions`; and how they are connected: see
+    :mod:`gateway.messaging.connections`.
     """
+    guard_connections()
     aiokafka_consumer.Fetcher = PatientFetcher
     aiokafka_consumer.GroupCoordinator = YieldingCoordinator
     fetcher.MemoryRecords = _Fetched

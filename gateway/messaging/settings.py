@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import SecretStr
 
 from gateway.base.loopback import is_loopback
+from gateway.messaging.connections import guard_connections
 
 HEARTBEAT_S_MAX: Final = 1.0
 """While a group is shared out anew nobody in it works: the last to hear of it keeps all others waiting."""
@@ -111,9 +112,13 @@ class KafkaSettings:
     def client_arguments(self) -> dict[str, Any]:
         """Keyword arguments that every aiokafka client takes. Holds the password in clear: pass on, never print.
 
+        No client of ours is made without them, and so none whose connections are not guarded: see
+        :mod:`gateway.messaging.connections`.
+
         Raises:
             OSError, ssl.SSLError: a certificate file cannot be used.
         """
+        guard_connections()
         arguments: dict[str, Any] = {
             "bootstrap_servers": self.addresses,
             "security_protocol": self.security_protocol,
