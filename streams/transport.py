@@ -27,6 +27,10 @@ all. What a fetch brings that began before the flow stopped last is dropped as a
 Faust passes over what stands before the last record that it delivered. A partition that lost its end begins anew, and
 all that came was passed over until its offsets were there again. Ours delivers whatever comes: twice does no harm.
 
+Faust commits nothing before the offset that it committed last, and takes a commit that its group has refused for one of
+them: what came again, and what came from a partition that began anew, was never committed. Ours commits what was
+acknowledged last.
+
 Faust hands on message by message, at a cost above that of reading a record: so a message is a whole batch, as its
 producer packed it, and is unpacked where it is taken (:func:`streams.batches.in_parts`).
 
@@ -70,7 +74,7 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
 
 
 class _Forgotten(dict[Any, int | None]):
-    """Of no partition it is known what was delivered last."""
+    """Of no partition it is known what was delivered, or committed, last."""
 
     def __getitem__(self, tp: Any) -> None:
         return None
@@ -96,6 +100,7 @@ class DirectConsumer(Consumer):
 
         super().__init__(transport, deliver, *rest, **more)
         self._read_offset = _Forgotten()
+        self._committed_offset = _Forgotten()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         # As the process's own: asyncio's loop takes twice as long for what a fetch needs.

@@ -55,6 +55,19 @@ async def commit(kafka: str, group: str, topic: str, offset: int) -> None:
         await consumer.stop()
 
 
+async def until_committed(kafka: str, group: str, topic: str, offset: int) -> None:
+    """The offset of its only partition."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, 0)])
+        async with asyncio.timeout(WAIT_S):
+            while await consumer.committed(TopicPartition(topic, 0)) != offset:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.1)
+    finally:
+        await consumer.stop()
+
+
 @pytest.fixture
 async def topic(kafka: str) -> str:
     wanted = replace(TOPICS[0], name=f"t-{uuid.uuid4().hex}", partitions=1)
@@ -242,3 +255,48 @@ async def test_records_of_a_partition_that_began_anew_are_taken(kafka: str, topi
         await send(kafka, topic, b"4")
         await until(lambda: b"4" in stage.taken)
     assert stage.taken == [b"1", b"2", b"3", b"1", b"2", b"3", b"4"]
+
+
+async def test_what_is_taken_of_a_partition_that_ends_before_what_was_committed_is_committed(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    stage = Stage(kafka, topic, tmp_path)
+    stage.dropped = True
+    await commit(kafka, stage.app.conf.id, topic, 7)
+    await send(kafka, topic, b"1", b"2")
+    async with stage.running():
+        await until(lambda: b"2" in stage.taken)
+        await until_committed(kafka, stage.app.conf.id, topic, 2)
+
+
+async def test_what_comes_again_because_the_group_refused_its_commit_is_committed(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    """A group refuses the commit of whom it does not know any more; he hears so once his partitions are revoked."""
+    stage = Stage(kafka, topic, tmp_path)
+    stage.dropped = True
+    refused = False
+    async with stage.running():
+        thread = stage.app.consumer._thread
+        commit_there, on_revoked = thread.commit, stage.app.consumer._on_partitions_revoked
+        revoked = asyncio.Event()
+
+        async def revoke(partitions: Any) -> None:
+            if partitions:
+                revoked.set()
+            await on_revoked(partitions)
+
+        async def refuse_once(offsets: Any) -> bool:
+            nonlocal refused
+            if refused:
+                return bool(await commit_there(offsets))
+            refused = True
+            await thread.call_thread(thread._consumer._coordinator.request_rejoin)
+            await revoked.wait()
+            return False
+
+        stage.app.consumer._on_partitions_revoked = revoke
+        thread.commit = refuse_once
+        await send(kafka, topic, b"1")
+        await until(lambda: stage.taken == [b"1", b"1"])
+        await until_committed(kafka, stage.app.conf.id, topic, 1)
