@@ -193,15 +193,27 @@ class Scene:
 
     async def until_quiet(self, *, within_s: float = WAIT_S) -> None:
         """Everything that was sent is taken and committed, every payment has a result, every event is told."""
-        await self.until(self.is_quiet, "quiet", within_s=within_s)
+        unrest: list[str] = []
 
-    async def is_quiet(self) -> bool:
+        async def quiet() -> bool:
+            unrest[:] = await self.unrest()
+            return not unrest
+
+        await self.until(quiet, lambda: f"quiet ({', '.join(unrest)})", within_s=within_s)
+
+    async def unrest(self) -> list[str]:
+        """What has not come to its end yet, in words."""
         (row,) = await self.fetch(
             "SELECT EXISTS (SELECT FROM payment WHERE state = ANY ($1::text[])) AS open,"
             " EXISTS (SELECT FROM outbox o, outbox_cursor c WHERE (o.tx, o.id) > (c.tx, c.id)) AS untold",
             list(OPEN_STATES),
         )
-        return not row["open"] and not row["untold"] and not any((await self.lags()).values())
+        lags = {group: lag for group, lag in (await self.lags()).items() if lag}
+        return [
+            *(["payments without a result"] if row["open"] else []),
+            *(["events that are not told"] if row["untold"] else []),
+            *(f"{lag} records in {group}" for group, lag in lags.items()),
+        ]
 
     async def until_ready(self, *names: str, within_s: float = WAIT_S) -> None:
         """These processes (all, where none is named) say that they are ready, and the networks are signed on."""
