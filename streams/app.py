@@ -275,14 +275,30 @@ async def run_until(app: faust.App, stopping: asyncio.Event) -> None:
 
 
 async def _stop(app: faust.App, why: AppCrashedError | None) -> None:
-    """Stop it; what has crashed may be unable to stop in order, which hides from nobody that and why it has crashed."""
+    """Stop it; what has crashed may be unable to stop in order, which hides from nobody that and why it has crashed.
+
+    Its consumer's thread hands on that it was cancelled where a commit was under way. Nobody has cancelled whoever
+    stops it: a task that ends so is taken for one that was told to.
+    """
     try:
         await app.stop()
+    except asyncio.CancelledError as error:
+        if _is_cancelled():
+            raise
+        if why is None:
+            raise AppCrashedError("did not stop in order") from error
+        why.add_note("It did not stop in order either: a part of it was cancelled")
     except Exception as error:
         if why is None:
             raise
         # Its consumer's event loop is closed, for one.
         why.add_note(f"It did not stop in order either: {type(error).__name__}")
+
+
+def _is_cancelled() -> bool:
+    """True of a task that somebody has cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _left(app: faust.App) -> None:

@@ -1,6 +1,7 @@
 """How a Faust stage ends: as told, or by the error that says what has crashed, however its parts stop after it."""
 
 import asyncio
+from asyncio import CancelledError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from streams.app import AppCrashedError, build_app, run_until
 class App:
     """As much of Faust's as is asked. ``stops``: what stopping it raises."""
 
-    def __init__(self, *, crashed: bool, stops: Exception | None = None) -> None:
+    def __init__(self, *, crashed: bool, stops: BaseException | None = None) -> None:
         self._crashed = asyncio.Event()
         if crashed:
             self._crashed.set()
@@ -39,24 +40,40 @@ def told(*, to_stop: bool) -> asyncio.Event:
     return event
 
 
-@pytest.mark.parametrize("stops", [None, RuntimeError("Event loop is closed")])
-async def test_what_has_crashed_is_told_even_if_it_cannot_stop_in_order(stops: Exception | None) -> None:
+@pytest.mark.parametrize(
+    ("stops", "note"),
+    [
+        (None, None),
+        (RuntimeError("Event loop is closed"), "RuntimeError"),
+        (CancelledError(), "a part of it was cancelled"),
+    ],
+    ids=["in order", "error", "a part was cancelled"],
+)
+async def test_what_has_crashed_is_told_even_if_it_cannot_stop_in_order(
+    stops: BaseException | None, note: str | None
+) -> None:
     app: Any = App(crashed=True, stops=stops)
     with pytest.raises(AppCrashedError, match="ValueError") as ended:
         await run_until(app, told(to_stop=False))
     assert app.stopped
     notes = getattr(ended.value, "__notes__", [])
-    assert notes == ([] if stops is None else ["It did not stop in order either: RuntimeError"])
+    assert notes == ([] if note is None else [f"It did not stop in order either: {note}"])
 
 
-async def test_one_that_is_told_to_stop_says_what_kept_it_from_stopping() -> None:
-    app: Any = App(crashed=False, stops=RuntimeError("Event loop is closed"))
-    with pytest.raises(RuntimeError):
+@pytest.mark.parametrize(
+    ("stops", "error"), [(RuntimeError("Event loop is closed"), RuntimeError), (CancelledError(), AppCrashedError)]
+)
+async def test_one_that_is_told_to_stop_says_what_kept_it_from_stopping(
+    stops: BaseException, error: type[Exception]
+) -> None:
+    app: Any = App(crashed=False, stops=stops)
+    with pytest.raises(error):
         await run_until(app, told(to_stop=True))
 
 
-async def test_one_that_is_cancelled_stops() -> None:
-    app: Any = App(crashed=False)
+@pytest.mark.parametrize("stops", [None, CancelledError()], ids=["in order", "a part was cancelled"])
+async def test_one_that_is_cancelled_stops(stops: BaseException | None) -> None:
+    app: Any = App(crashed=False, stops=stops)
     running = asyncio.ensure_future(run_until(app, told(to_stop=False)))
     await asyncio.sleep(0)
     running.cancel()
