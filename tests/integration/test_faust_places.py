@@ -264,6 +264,26 @@ async def test_records_of_a_partition_that_began_anew_are_taken(kafka: str, topi
     assert stage.taken == [b"1", b"2", b"3", b"1", b"2", b"3", b"4"]
 
 
+async def test_a_stage_lives_where_no_broker_tells_its_place(kafka: str, topic: str, tmp_path: Path) -> None:
+    """As long as the leader of a partition is away that begins anew, or in which nothing was committed."""
+    stage = Stage(kafka, topic, tmp_path)
+    stage.dropped = True
+    await send(kafka, topic, b"1")
+    async with stage.running():
+        await until(lambda: b"1" in stage.taken)
+        consumer = stage.app.consumer
+        inner = consumer._thread._consumer
+
+        async def lose_place_and_look() -> None:
+            inner._subscription.subscription.assignment.state_value(TopicPartition(topic, 0))._position = None
+            await consumer.verify_all_partitions_active()
+
+        await consumer._thread.call_thread(lose_place_and_look)
+        await consumer._thread.call_thread(inner.seek_to_beginning)
+        await send(kafka, topic, b"2")
+        await until(lambda: b"2" in stage.taken)
+
+
 async def test_what_is_taken_of_a_partition_that_ends_before_what_was_committed_is_committed(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
