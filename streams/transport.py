@@ -145,6 +145,20 @@ class DirectConsumer(Consumer):
                 found[tp.topic, tp.partition] = (stable, end)
         return found
 
+    def place(self, partition: Any) -> int | None:
+        """The offset of what is fetched next in a partition that is held; None where no broker has told it yet.
+
+        Not asked for by Faust's ``position``: each call keeps one of its two workers until it is known, and without
+        them nothing is fetched or committed in any partition.
+        """
+        inner = self._thread._consumer if self._thread is not None else None  # noqa: SLF001
+        subscription = None if inner is None else inner._subscription.subscription  # noqa: SLF001
+        assignment = None if subscription is None else subscription.assignment
+        state = None if assignment is None else assignment.state_value(partition)
+        # Read once: the consumer's thread may lose it meanwhile.
+        place: int | None = None if state is None else state._position  # noqa: SLF001
+        return place
+
     def stop_flow(self) -> None:
         """Deliver nothing; what is on its way is dropped."""
         self._drops += 1

@@ -18,7 +18,7 @@ from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import ensure_topics
 from schemas.topics import TOPICS
-from streams.app import build_app, read_batches, run_until
+from streams.app import build_app, read_batches, run_until, waiting
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -273,12 +273,16 @@ async def test_a_stage_lives_where_no_broker_tells_its_place(kafka: str, topic: 
         await until(lambda: b"1" in stage.taken)
         consumer = stage.app.consumer
         inner = consumer._thread._consumer
+        place = inner._subscription.subscription.assignment.state_value(TopicPartition(topic, 0))
 
-        async def lose_place_and_look() -> None:
-            inner._subscription.subscription.assignment.state_value(TopicPartition(topic, 0))._position = None
+        async def lose_it_and_look() -> None:
+            place._position = None
             await consumer.verify_all_partitions_active()
+            assert await waiting(stage.app) == 0
 
-        await consumer._thread.call_thread(lose_place_and_look)
+        assert consumer.place(TopicPartition(topic, 0)) == 1
+        async with asyncio.timeout(WAIT_S):
+            await consumer._thread.call_thread(lose_it_and_look)
         await consumer._thread.call_thread(inner.seek_to_beginning)
         await send(kafka, topic, b"2")
         await until(lambda: b"2" in stage.taken)
