@@ -1,9 +1,9 @@
 """What people and provisioning write through: every room's registry on one connection, and changes of consents."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from asyncpg import Connection
 
@@ -28,6 +28,8 @@ from gateway.settlement.registry import PostgresBreaks
 from gateway.sharing.registry import PostgresAffiliateRegistry
 from gateway.sharing.store import SharingStoreUnit
 from schemas.primitives import ConsentId, FundingToken, PartnerId
+
+_Taken = TypeVar("_Taken")
 
 PAUSED_WITHIN_S: Final = 2.0
 """So long after a network was paused nothing new is sent: workers look once a second, and finish what they began."""
@@ -121,6 +123,24 @@ async def disable_affiliate(dsn: str, affiliate_id: str) -> bool:
     async with open_registries(dsn) as registries:
         await registries.affiliates.await_offers()
     return True
+
+
+async def take_from_recipient(dsn: str, write: Callable[[PostgresRecipientRegistry], Awaitable[_Taken]]) -> _Taken:
+    """Take something from a recipient: its place, its certificate or a key; return what ``write`` returns.
+
+    Once this returns, nothing is decided that was begun by who had read it before: a page of the API, a request or an
+    export is decided in a transaction that has locked its consent, and each that was under way is over.
+
+    Raises:
+        StoreUnavailableError: the server cannot be reached, or what was under way was not over in time. It may be
+            taken.
+    """
+    async with open_registries(dsn) as registries:
+        taken = await write(registries.recipients)
+    if taken:
+        async with open_registries(dsn) as registries:
+            await registries.recipients.await_others()
+    return taken
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from joserfc.jwk import ECKey
 
 from gateway.app.operations import grant_recipient
-from gateway.app.registries import open_registries
+from gateway.app.registries import open_registries, take_from_recipient
 from gateway.app.settings import Settings
 from gateway.cli.arguments import ActingPartnerOption, key_id
 from gateway.cli.common import (
@@ -159,13 +159,8 @@ async def _all(settings: Settings) -> list[RegisteredRecipient]:
 @operated("recipient disable", _subject)
 def disable(org_code: OrgArgument) -> None:
     """Hand a recipient nothing more: what is on its way becomes void."""
-    settings = load_settings()
-
-    async def write() -> bool:
-        async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.recipients.set_active(org_code, active=False)
-
-    if not run(write()):
+    dsn = postgres_dsn(load_settings())
+    if not run(take_from_recipient(dsn, lambda r: r.set_active(org_code, active=False))):
         raise CliError(f"There is no recipient {org_code}.", ExitCode.NOT_FOUND)
     say(f"Recipient {org_code} is disabled.")
 
@@ -205,11 +200,7 @@ def certificate(
         say(told)
         return
 
-    async def write() -> bool:
-        async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.recipients.set_certificate(org_code, None)
-
-    if not run(write()):
+    if not run(take_from_recipient(postgres_dsn(settings), lambda r: r.set_certificate(org_code, None))):
         raise CliError(f"There is no recipient {org_code}.", ExitCode.NOT_FOUND)
     say(f"Recipient {org_code} has no certificate.")
 
@@ -236,13 +227,8 @@ def add_key(
 @operated("recipient key disable", lambda *, org_code, kid, **_: f"{org_code} {kid}")
 def disable_key(org_code: OrgArgument, kid: Annotated[str, typer.Argument(parser=key_id, metavar="KID")]) -> None:
     """Disable a key for ever, under each id that it has: nothing more is encrypted to it."""
-    settings = load_settings()
-
-    async def write() -> datetime | None:
-        async with open_registries(postgres_dsn(settings)) as registries:
-            return await registries.recipients.disable_key(org_code, kid, now=datetime.now(UTC))
-
-    if run(write()) is None:
+    dsn, now = postgres_dsn(load_settings()), datetime.now(UTC)
+    if run(take_from_recipient(dsn, lambda r: r.disable_key(org_code, kid, now=now))) is None:
         raise CliError(f"Recipient {org_code} has no key {kid}.", ExitCode.NOT_FOUND)
     say(f"Key {kid} is disabled.")
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.app.registries import open_registries
+from gateway.app.registries import open_registries, take_from_recipient
+from gateway.base.errors import StoreUnavailableError
+from gateway.database import statements
 from gateway.database.unit import Store
 from gateway.network.exchange import Operation
 from gateway.payments.rules.lifecycle import PaymentState
@@ -27,7 +29,7 @@ from gateway.portability.rules.records import (
 from gateway.proving.memory.portability import MemorySnapshots
 from schemas.primitives import ConsentId, CustomerId, PartnerId
 from schemas.reasons import Reason, ReasonCode
-from tests.contract.conftest import Backend, MemoryBackend, PostgresBackend
+from tests.contract.conftest import Backend, MemoryBackend, PostgresBackend, postgres_backend
 from tests.support.builders import NOW, later, payment
 from tests.support.domain_samples import consent, merchant
 from tests.support.messages import TRANSMISSION
@@ -331,3 +333,48 @@ async def test_the_database_holds_to_a_year_whatever_is_asked_for(backend: Backe
     async with backend.store.transaction() as uow:
         await uow.portability.add([younger])
         assert await uow.portability.destroy_silent(before=now + timedelta(days=999), limit=10) == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda r: r.set_active(ORG, active=False),
+        lambda r: r.set_certificate(ORG, None),
+        lambda r: r.disable_key(ORG, "key-1", now=later(1)),
+    ],
+    ids=["disabled", "certificate withdrawn", "key disabled"],
+)
+async def test_what_was_being_decided_is_over_once_something_is_taken_from_a_recipient(
+    contract_dsn: str, write: Any
+) -> None:
+    begun = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%snapshot_xmin%AS over'"
+    async with postgres_backend(contract_dsn) as backend:
+        async with open_registries(backend.dsn) as registries:
+            assert await registries.recipients.add(ORG, "A bank")
+            assert await registries.recipients.add_key(ORG, "key-1", JWK, now=NOW)
+        await backend.put_consents(consent())
+        async with backend.store.transaction() as deciding:
+            assert await deciding.consents.lock([(P1, ConsentId("consent-1"))])
+            assert (await deciding.portability.recipients([ORG]))[ORG].active
+            taking = asyncio.create_task(take_from_recipient(backend.dsn, write))
+            while not await backend.connection.fetchval(begun):
+                assert not taking.done()
+            assert not taking.done()
+        assert await taking
+
+
+@pytest.mark.integration
+async def test_what_is_not_over_in_time_is_told(contract_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "DECIDED_WITHIN_S", 0.01)
+    async with postgres_backend(contract_dsn) as backend:
+        async with open_registries(backend.dsn) as registries:
+            assert await registries.recipients.add(ORG, "A bank")
+        await backend.put_consents(consent())
+        async with backend.store.transaction() as deciding:
+            assert await deciding.consents.lock([(P1, ConsentId("consent-1"))])
+            with pytest.raises(StoreUnavailableError, match="not over"):
+                await take_from_recipient(backend.dsn, lambda r: r.set_active(ORG, active=False))
+        async with backend.store.reading() as uow:
+            assert not (await uow.portability.recipients([ORG]))[ORG].active
+        assert not await take_from_recipient(backend.dsn, lambda r: r.set_active("B2BBBB0000", active=False))
