@@ -120,23 +120,28 @@ async def by_partition(
             there is no such topic, or it is closed to us.
         KafkaError: the cluster could not be asked.
     """
-    counts: dict[str, int] = {}
-    for topic in {records[n].topic for n in pending}:
-        look_up_ends = min(deadline, asyncio.get_running_loop().time() + TOPIC_LOOK_UP_SECONDS)
-        try:
-            async with asyncio.timeout_at(look_up_ends):
-                counts[topic] = len(await producer.partitions_for(topic))
-        except TopicAuthorizationFailedError:
-            raise TopicClosedError(topic) from None
-        except TimeoutError:
-            await _refuse_missing(producer, topic)
-            raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}") from None
+    counts = {topic: await _partitions_of(producer, topic, deadline) for topic in {records[n].topic for n in pending}}
     groups: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for n in pending:
         record = records[n]
         topic, number = record.topic, record.partition
         groups[topic, partition_of(record.key, counts[topic]) if number is None else number].append(n)
     return {Partition(*place): numbers for place, numbers in groups.items()}
+
+
+async def _partitions_of(producer: Any, topic: str, deadline: float) -> int:
+    """How many a topic has, asked for until the deadline: also a broker that hangs may come back by then."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            async with asyncio.timeout_at(min(deadline, loop.time() + TOPIC_LOOK_UP_SECONDS)):
+                return len(await producer.partitions_for(topic))
+        except TopicAuthorizationFailedError:
+            raise TopicClosedError(topic) from None
+        except TimeoutError:
+            await _refuse_missing(producer, topic)
+            if loop.time() >= deadline:
+                raise PublisherUnavailableError(f"Kafka did not tell the partitions of {topic}") from None
 
 
 async def _refuse_missing(producer: Any, topic: str) -> None:
