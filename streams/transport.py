@@ -113,13 +113,18 @@ class DirectConsumer(Consumer):
         thread._close_thread_loop_on_stop = True  # noqa: SLF001
         return thread
 
+    @property
+    def _inner(self) -> Any:
+        """The consumer of aiokafka; None before it is made."""
+        return self._thread._consumer if self._thread is not None else None  # noqa: SLF001
+
     def has_left(self) -> bool:
         """True once aiokafka has given its group up: nothing will ever be consumed again.
 
         Its coordinator ends at what it does not expect, and waits for somebody to ask at what it may not do. Faust
         reads past both, and without partitions nothing seems to wait, either.
         """
-        inner = self._thread._consumer if self._thread is not None else None  # noqa: SLF001
+        inner = self._inner
         coordinator = None if inner is None else inner._coordinator  # noqa: SLF001
         if coordinator is None:
             return False
@@ -127,7 +132,7 @@ class DirectConsumer(Consumer):
 
     def problem(self) -> str | None:
         """What keeps it from consuming; None where it is a member of its group."""
-        return membership_problem(self._thread._consumer if self._thread is not None else None)  # noqa: SLF001
+        return membership_problem(self._inner)
 
     def enter_through(self, doorway: Doorway) -> None:
         """Deliver from now on only where the doorway lets in."""
@@ -135,7 +140,7 @@ class DirectConsumer(Consumer):
 
     def held_back(self) -> Mapping[tuple[str, int], tuple[int, int]]:
         """(topic, partition) → (last stable offset, end): what stands between waits for a transaction to end."""
-        inner = self._thread._consumer if self._thread is not None else None  # noqa: SLF001
+        inner = self._inner
         if inner is None:
             return {}
         found = {}
@@ -151,7 +156,7 @@ class DirectConsumer(Consumer):
         Not asked for by Faust's ``position``: each call keeps one of its two workers until it is known, and without
         them nothing is fetched or committed in any partition.
         """
-        inner = self._thread._consumer if self._thread is not None else None  # noqa: SLF001
+        inner = self._inner
         subscription = None if inner is None else inner._subscription.subscription  # noqa: SLF001
         assignment = None if subscription is None else subscription.assignment
         state = None if assignment is None else assignment.state_value(partition)
