@@ -19,6 +19,7 @@ from gateway.messaging.probe import KafkaProbe
 from gateway.messaging.records import Record
 from gateway.messaging.settings import KafkaSettings
 from streams.batches import BatchReader, in_parts
+from streams.consumer_thread import is_cancelled
 from streams.open_transactions import OpenTransactions
 from streams.transport import DirectConsumer, DirectTransport
 
@@ -283,7 +284,7 @@ async def _stop(app: faust.App, why: AppCrashedError | None) -> None:
     try:
         await app.stop()
     except asyncio.CancelledError as error:
-        if _is_cancelled():
+        if is_cancelled():
             raise
         if why is None:
             raise AppCrashedError("did not stop in order") from error
@@ -293,12 +294,6 @@ async def _stop(app: faust.App, why: AppCrashedError | None) -> None:
             raise
         # Its consumer's event loop is closed, for one.
         why.add_note(f"It did not stop in order either: {type(error).__name__}")
-
-
-def _is_cancelled() -> bool:
-    """True of a task that somebody has cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _left(app: faust.App) -> None:

@@ -1,11 +1,8 @@
-"""Faust's Kafka transport, without its race around every single message, and without its long wait for records.
+"""Faust's Kafka transport, without its race around every single message; its thread is :mod:`streams.consumer_thread`.
 
 Faust delivers each message under ``wait_first(deliver, suspend_flow)``, which makes four tasks a message: a quarter of
 the intake's processor time. Nearly every delivery ends at once, so it is tried at once; only one that really has to
 wait (the stream's buffer is full) is raced against the suspension of the flow, as Faust does with all.
-
-Faust lets a fetch wait for 1.5 s, and with it whatever a broker is asked beside it: ours wait as those of our other
-consumers do (:mod:`gateway.messaging.fetch_waits`).
 
 Faust stops asking for partitions whose records fill the stream's buffer, and when the buffer has room again it notices
 with the next question, up to a second later. Our stages read one topic in one stream: a delivery that waits for room is
@@ -47,33 +44,13 @@ from contextlib import suppress
 from typing import Any
 
 import uvloop
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from mode.services import WaitResults
 
-from gateway.messaging.consumer import FETCH_BYTES, ISOLATION_LEVEL
-from gateway.messaging.fetch_waits import FETCH_WAIT_MS
-from gateway.messaging.fetching import whole_batches
 from gateway.messaging.membership import membership_problem
 from streams.batches import Doorway, size_of
-
-
-class PromptConsumerThread(AIOKafkaConsumerThread):
-    """Fetches as our other consumers do: no longer waits, no more bytes, and nothing that is not committed."""
-
-    def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust has no settings for these; aiokafka reads them when it starts.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
-        consumer._fetch_max_bytes = FETCH_BYTES  # noqa: SLF001
-        consumer._isolation_level = ISOLATION_LEVEL  # noqa: SLF001
-        consumer._value_deserializer = whole_batches  # noqa: SLF001
-        return consumer
-
-    async def seek_to_committed(self) -> Any:
-        """Go back to what is committed in each partition that is held, and to its beginning where nothing is."""
-        return await self.call_thread(_go_back, self._ensure_consumer())
+from streams.consumer_thread import AnsweringQueue, PromptConsumerThread, answered
 
 
 class _Forgotten(dict[Any, int | None]):
@@ -104,6 +81,7 @@ class DirectConsumer(Consumer):
         super().__init__(transport, deliver, *rest, **more)
         self._read_offset = _Forgotten()
         self._committed_offset = _Forgotten()
+        self._answer_the_thread()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         # As the process's own: asyncio's loop takes twice as long for what a fetch needs.
@@ -112,6 +90,21 @@ class DirectConsumer(Consumer):
         # It closes only what it made itself.
         thread._close_thread_loop_on_stop = True  # noqa: SLF001
         return thread
+
+    def _answer_the_thread(self) -> None:
+        queue = AnsweringQueue(callers=self._thread.thread_loop, loop=self.loop, beacon=self.beacon)
+        self._children[self._children.index(self._method_queue)] = queue
+        self._method_queue = queue
+
+    async def threadsafe_partitions_revoked(self, receiver_loop: Any, revoked: set[Any]) -> None:
+        """Let go of these partitions, called by the thread; nothing where a part has crashed."""
+        await answered(super().threadsafe_partitions_revoked(receiver_loop, revoked), None)
+
+    async def threadsafe_partitions_assigned(
+        self, receiver_loop: Any, assigned: set[Any], generation_id: int = 0
+    ) -> None:
+        """Take these partitions, called by the thread; nothing where a part has crashed."""
+        await answered(super().threadsafe_partitions_assigned(receiver_loop, assigned, generation_id), None)
 
     @property
     def _inner(self) -> Any:
@@ -262,16 +255,6 @@ class DirectTransport(Transport):
 
     Consumer = DirectConsumer
     Producer = SilentProducer
-
-
-async def _go_back(consumer: AIOKafkaConsumer) -> Mapping[Any, int | None]:
-    if not consumer.assignment():
-        return {}
-    committed: dict[Any, int | None] = await consumer.seek_to_committed()
-    # Of these aiokafka changes nothing.
-    if unmoved := [partition for partition, offset in committed.items() if not offset]:
-        await consumer.seek_to_beginning(*unmoved)
-    return committed
 
 
 async def _finish(begun: Coroutine[Any, Any, Any], waits_for: Any) -> Any:
