@@ -10,7 +10,7 @@ A sender's records keep their order: once one of them waits, all that come behin
 
 Whose a record is is read off the key id that it claims. Anybody may claim one: before a sender's records wait because
 of their number, some of their signatures are checked, and where one does not hold all are, so that nobody can use up
-another's share.
+another's share; not with a key of theirs, either, that was disabled or has lapsed.
 """
 
 import asyncio
@@ -337,7 +337,8 @@ class FairIntake:
             type_=_text(_header(record, "ce_type")),
             now=self._clock.now(),
         )
-        return isinstance(signed, Signed) and signed.partner_id == sender
+        # Whoever stole a key that was disabled must not use up its owner's share: such a record is a dead letter.
+        return isinstance(signed, Signed) and signed.lapsed is None and signed.partner_id == sender
 
     def _claimed(self, record: Record) -> str:
         kid = claimed_kid(_header(record, "signature"))

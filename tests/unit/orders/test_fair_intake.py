@@ -36,6 +36,7 @@ FLOOD, SHOP = "flood", "shop"
 MARKS = HmacMarks(MasterKeys({"20260101": bytes(32)}), Purpose.WAITING_MARK)
 FOREIGN = HmacMarks(MasterKeys({"20260101": bytes([1] * 32)}), Purpose.WAITING_MARK)
 BAD = Reason(code=ReasonCode.DS02, text="no")
+LAPSED = Reason(code=ReasonCode.DS0C, text="disabled")
 
 
 class Clock:
@@ -45,15 +46,17 @@ class Clock:
 
 @dataclass
 class Verifier:
-    """A signature whose last part is ``good`` holds."""
+    """A signature whose last part is ``good`` holds, and one with ``lapsed`` holds under a key that was disabled."""
 
     asked: int = 0
 
     def authenticate(self, *, signature: str | None, **_: Any) -> Signed | Reason:
         self.asked += 1
-        if not (signature or "").endswith(".good"):
+        last = (signature or "").rpartition(".")[2]
+        if last not in ("good", "lapsed"):
             return BAD
-        return Signed(PartnerId(SHOP if claimed_kid((signature or "").encode()).endswith(SHOP) else FLOOD))
+        partner = SHOP if claimed_kid((signature or "").encode()).endswith(SHOP) else FLOOD
+        return Signed(PartnerId(partner), LAPSED if last == "lapsed" else None)
 
 
 @dataclass
@@ -379,9 +382,10 @@ async def test_the_further_execution_is_behind_the_less_a_turn_has_and_never_not
     assert len(world.taken) == 4
 
 
-async def test_nobody_uses_up_anothers_share_by_its_key_id() -> None:
+@pytest.mark.parametrize("signature", ["forged", "lapsed"])
+async def test_nobody_uses_up_anothers_share_by_its_key_id_or_a_key_that_was_stolen(signature: str) -> None:
     world = World()
-    noise = [record(SHOP, n, signature="forged") for n in range(30)]
+    noise = [record(SHOP, n, signature=signature) for n in range(30)]
     honest = [record(SHOP, n) for n in range(30, 33)]
     await world.intake().take([*noise, *honest])
     assert names(world.taken)[-3:] == ["shop-30", "shop-31", "shop-32"]
