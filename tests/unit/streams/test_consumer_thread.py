@@ -70,12 +70,17 @@ async def test_what_it_does_is_answered_as_it_went(thread: Any) -> None:
 
 @pytest.mark.parametrize("crashes", [True, False], ids=["it crashes", "it is stopped"])
 async def test_whoever_calls_as_it_ends_is_answered(thread: Any, *, crashes: bool) -> None:
+    here = asyncio.get_running_loop()
+    begun: asyncio.Queue[None] = asyncio.Queue()
+
     async def waits() -> None:
+        here.call_soon_threadsafe(begun.put_nowait, None)
         await asyncio.Event().wait()
 
     # Both that work in it are busy: the third call has not begun.
     calls = [asyncio.ensure_future(thread.call_thread(what)) for what in (waits, waits, nothing)]
-    await asyncio.sleep(0)
+    for _ in range(2):
+        await asyncio.wait_for(begun.get(), WAIT_S)
     ending = inside(thread, thread.crash(KeyError("x"))) if crashes else asyncio.ensure_future(thread.stop())
     await leaves(thread)
     calls.append(asyncio.ensure_future(thread.call_thread(nothing)))
