@@ -255,6 +255,10 @@ class AppCrashedError(Exception):
 async def run_until(app: faust.App, stopping: asyncio.Event) -> None:
     """Run the app until told to stop.
 
+    Args:
+        app: what is run.
+        stopping: set where a part has crashed, too: what stops then is waited for no longer than any other stop.
+
     Raises:
         AppCrashedError: Faust does not end by itself when a part of it has crashed, nor when it has left its group; it
             stays, consuming nothing.
@@ -268,6 +272,7 @@ async def run_until(app: faust.App, stopping: asyncio.Event) -> None:
         await asyncio.wait({crashed, left, told}, return_when=asyncio.FIRST_COMPLETED)
         if not told.done():
             why = AppCrashedError("left its group" if left.done() else type(app.crash_reason).__name__)
+            stopping.set()
             raise why
     finally:
         for task in (crashed, left, told):

@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import CancelledError
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from gateway.app.settings import Settings
 from gateway.messaging.settings import KafkaSettings
 from streams.app import AppCrashedError, build_app, run_until
+from streams.stopping import Ended, StopSignal, run_until_stopped
 
 
 class App:
@@ -53,11 +55,29 @@ async def test_what_has_crashed_is_told_even_if_it_cannot_stop_in_order(
     stops: BaseException | None, note: str | None
 ) -> None:
     app: Any = App(crashed=True, stops=stops)
+    stopping = told(to_stop=False)
     with pytest.raises(AppCrashedError, match="ValueError") as ended:
-        await run_until(app, told(to_stop=False))
+        await run_until(app, stopping)
     assert app.stopped
+    assert stopping.is_set()
     notes = getattr(ended.value, "__notes__", [])
     assert notes == ([] if note is None else [f"It did not stop in order either: {note}"])
+
+
+async def test_a_stage_that_has_crashed_and_cannot_stop_is_cut() -> None:
+    stopping, over = StopSignal(), asyncio.Event()
+
+    class Hanging(App):
+        async def stop(self) -> None:
+            while not over.is_set():
+                # As mode, which takes a cancellation for that of a part.
+                with suppress(CancelledError):
+                    await over.wait()
+
+    app: Any = Hanging(crashed=True)
+    running = asyncio.create_task(run_until_stopped(run_until(app, stopping), stopping, drain_s=0.01, cancel_s=0.01))
+    assert await asyncio.wait_for(running, 60.0) is Ended.CUT
+    over.set()
 
 
 @pytest.mark.parametrize(
