@@ -31,6 +31,14 @@ UNKNOWN_KID_SECONDS: Final = 1.0
 UNKNOWN_KID_WAIT_SECONDS: Final = 0.5
 """How long orders are held up for a key set that answers slowly; the fetch itself goes on."""
 
+FRUITLESS_MAX: Final = 3
+"""So many reads in a row for kids that no key set has, and nobody is held up for the next one: whoever may send orders
+can make up a kid a second, and with a provider that answers slowly all orders would wait for half of the time. A key
+that is used as soon as its provider publishes it may then be refused, until that read has ended."""
+
+FLOOD_OVER_SECONDS: Final = 10.0
+"""After so long without an unknown kid, orders are held up again."""
+
 _STAGE: Final = "trust_table"
 
 Revocations = Callable[[], Awaitable[frozenset[tuple[str, str]]]]
@@ -68,6 +76,9 @@ class _Source:
         self.attempted_at: float | None = None
         self.problem: str | None = None
         self.reads = 0
+        self._fruitless = 0
+        self._missed_at: float | None = None
+        self._is_for_unknown = False
         self._observer = observer
         self._monotonic = monotonic
         self._changed = changed
@@ -88,14 +99,28 @@ class _Source:
         if self._running is None or self._running.done():
             if self.attempted_at is not None and self._monotonic() - self.attempted_at < older_than_seconds:
                 return None
-            self.attempted_at = self._monotonic()
+            self.attempted_at, self._is_for_unknown = self._monotonic(), False
             self._running = asyncio.create_task(self._read(session), name="key-set")
         return self._running
 
+    def read_for_unknown(self, session: aiohttp.ClientSession) -> asyncio.Task[None] | None:
+        """As :meth:`read_again`, for a kid that the key set does not have."""
+        now = self._monotonic()
+        if self._missed_at is not None and now - self._missed_at >= FLOOD_OVER_SECONDS:
+            self._fruitless = 0
+        self._missed_at = now
+        task = self.read_again(session, UNKNOWN_KID_SECONDS)
+        if task is not None:
+            self._is_for_unknown = True
+        return task
+
     @property
     def patience_seconds(self) -> float:
-        """How much longer orders may be held up for the read that runs: not at all for a provider that fails."""
-        if self.problem is not None or self.attempted_at is None:
+        """How much longer orders may be held up for the read that runs.
+
+        Not at all for a provider that fails, nor in a flood of kids that it does not have.
+        """
+        if self.problem is not None or self.attempted_at is None or self._fruitless >= FRUITLESS_MAX:
             return 0.0
         return max(0.0, UNKNOWN_KID_WAIT_SECONDS - (self._monotonic() - self.attempted_at))
 
@@ -122,6 +147,8 @@ class _Source:
         if found.left_out and (self.keys is None or found.left_out != self.keys.left_out):
             self._observer.note("key_set_has_unusable_keys", level="warning", issuer=file.issuer, count=found.left_out)
         self.problem = None
+        is_new = self.keys is None or not found.keys.keys() <= self.keys.keys.keys()
+        self._fruitless = 0 if is_new else self._fruitless + self._is_for_unknown
         self.keys = found
         self.reads += 1
         self.loaded_at = self._monotonic()
@@ -203,7 +230,7 @@ class CachedTrustTable:
         sources = [s for name in missed if (s := self._sources.get(name)) is not None]
         before = [s.reads for s in sources]
         session = self._open_session()
-        reading = {s: t for s in sources if (t := s.read_again(session, UNKNOWN_KID_SECONDS)) is not None}
+        reading = {s: t for s in sources if (t := s.read_for_unknown(session)) is not None}
         patience = max((s.patience_seconds for s in reading), default=0.0)
         if patience > 0:
             await asyncio.wait([t for s, t in reading.items() if s.patience_seconds > 0], timeout=patience)

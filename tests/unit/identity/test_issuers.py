@@ -15,7 +15,14 @@ from gateway.base.errors import StoreUnavailableError
 from gateway.identity.assurance import Assertion
 from gateway.identity.jose import jwks as jwks_module
 from gateway.identity.jose.assertion import JwsAssertionVerifier
-from gateway.identity.jose.issuers import TICK_SECONDS, UNKNOWN_KID_SECONDS, UNKNOWN_KID_WAIT_SECONDS, CachedTrustTable
+from gateway.identity.jose.issuers import (
+    FLOOD_OVER_SECONDS,
+    FRUITLESS_MAX,
+    TICK_SECONDS,
+    UNKNOWN_KID_SECONDS,
+    UNKNOWN_KID_WAIT_SECONDS,
+    CachedTrustTable,
+)
 from gateway.identity.jose.jwks import JWKS_BYTES_MAX
 from gateway.identity.jose.trust_files import read_trust_files
 from gateway.proving.counterparts.idp.provider import IdentityProvider
@@ -150,6 +157,56 @@ async def test_a_flood_of_unknown_keys_costs_one_request_a_second(world: World) 
         await asyncio.gather(*(world.table.refresh_unknown() for _ in range(3)))
         world.now += 0.02
     assert 1 <= world.server.jwks_requests - before <= seconds
+
+
+async def test_kids_that_are_made_up_hold_nobody_up_again_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.table.load()
+    held_up: list[float] = []
+    wait = asyncio.wait
+
+    async def waiting(tasks: Any, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as asyncio's
+        if timeout is not None:
+            held_up.append(timeout)
+        return await wait(tasks)
+
+    monkeypatch.setattr(asyncio, "wait", waiting)
+    idp = world.providers["financial"]
+
+    async def meet(token: str) -> str:
+        world.now += UNKNOWN_KID_SECONDS
+        assert world.code(token) == "DS0E"
+        requests = world.server.jwks_requests
+        await world.table.refresh_unknown()
+        # Whoever is held up or not: it is asked for.
+        await until(lambda: world.server.jwks_requests > requests)
+        return world.code(token)
+
+    def made_up() -> str:
+        return idp.sign({"iss": idp.issuer}, kid=f"made-up-{world.now}")
+
+    for _ in range(2 * FRUITLESS_MAX):
+        assert await meet(made_up()) == "DS0E"
+        # What is read in the background meanwhile is no wish of theirs.
+        await world.table.refresh()
+    assert held_up == [UNKNOWN_KID_WAIT_SECONDS] * FRUITLESS_MAX
+    # A new key is read all the same, and then there is reason again to wait for one.
+    idp.rotate()
+    token = world.issue()
+    await meet(token)
+    await until(lambda: world.code(token) == "verified")
+    assert len(held_up) == FRUITLESS_MAX
+    idp.rotate()
+    assert await meet(world.issue()) == "verified"
+    assert len(held_up) == FRUITLESS_MAX + 1
+    # And once none was made up for a while.
+    for _ in range(2 * FRUITLESS_MAX):
+        await meet(made_up())
+    assert len(held_up) == 2 * FRUITLESS_MAX + 1
+    world.now += FLOOD_OVER_SECONDS
+    await meet(made_up())
+    assert len(held_up) == 2 * FRUITLESS_MAX + 2
 
 
 async def test_an_issuer_that_nobody_trusts_costs_nothing(world: World) -> None:
