@@ -9,6 +9,7 @@ from asyncpg import Connection
 
 from gateway.app.postgres import PostgresStore, PostgresUnitOfWork
 from gateway.app.public_keys import PostgresPublicKeys
+from gateway.base.errors import StoreConflictError, StoreUnavailableError, StoreUnfinishedError
 from gateway.consents.postgres import TermsCache
 from gateway.consents.registry import PostgresConsentRegistry
 from gateway.consents.store import ConsentChangeUnit
@@ -85,6 +86,20 @@ async def open_registries(dsn: str) -> AsyncIterator[Registries]:
         yield Registries(connection)
 
 
+@asynccontextmanager
+async def _once_written(dsn: str) -> AsyncIterator[Registries]:
+    """Connect to wait for what had begun before a change was written, which stands whatever fails here.
+
+    Raises:
+        StoreUnfinishedError: the server cannot be reached, or it was not over in time.
+    """
+    try:
+        async with open_registries(dsn) as registries:
+            yield registries
+    except (StoreUnavailableError, StoreConflictError) as error:
+        raise StoreUnfinishedError(str(error)) from None
+
+
 async def withdraw_token(
     dsn: str, token: FundingToken, partner_id: PartnerId, *, now: datetime
 ) -> list[ConsentId] | None:
@@ -95,14 +110,15 @@ async def withdraw_token(
     permission before it was withdrawn held the lock of such a consent, and each of these locks was waited for.
 
     Raises:
-        StoreUnavailableError: the server cannot be reached, or a lock was not free in time. The token may be withdrawn.
+        StoreUnavailableError: the server cannot be reached. The token may be withdrawn.
+        StoreUnfinishedError: it is withdrawn, and a lock was not free in time.
     """
     # What is withdrawn must be visible before the locks are waited for, and through a pooler a session is one
     # transaction: so each step has its own.
     async with open_registries(dsn) as registries:
         if not await registries.tokens.withdraw(token, partner_id, now=now):
             return None
-    async with open_registries(dsn) as registries:
+    async with _once_written(dsn) as registries:
         return await registries.consents.lock_under(token, partner_id)
 
 
@@ -113,14 +129,15 @@ async def disable_affiliate(dsn: str, affiliate_id: str) -> bool:
     was active held the lock of a campaign, and each of these locks was waited for.
 
     Raises:
-        StoreUnavailableError: the server cannot be reached, or a lock was not free in time. It may be disabled.
+        StoreUnavailableError: the server cannot be reached. It may be disabled.
+        StoreUnfinishedError: it is disabled, and a lock was not free in time.
     """
     # Each step has a transaction of its own, as above: a campaign that was activated during the first one is found by
     # the second, and one that is activated later makes its offers when it can be seen that the affiliate is disabled.
     async with open_registries(dsn) as registries:
         if not await registries.affiliates.set_active(affiliate_id, active=False):
             return False
-    async with open_registries(dsn) as registries:
+    async with _once_written(dsn) as registries:
         await registries.affiliates.await_offers()
     return True
 
@@ -132,13 +149,13 @@ async def take_from_recipient(dsn: str, write: Callable[[PostgresRecipientRegist
     export is decided in a transaction that has locked its consent, and each that was under way is over.
 
     Raises:
-        StoreUnavailableError: the server cannot be reached, or what was under way was not over in time. It may be
-            taken.
+        StoreUnavailableError: the server cannot be reached. It may be taken.
+        StoreUnfinishedError: it is taken, and what was under way was not over in time.
     """
     async with open_registries(dsn) as registries:
         taken = await write(registries.recipients)
     if taken:
-        async with open_registries(dsn) as registries:
+        async with _once_written(dsn) as registries:
             await registries.recipients.await_others()
     return taken
 

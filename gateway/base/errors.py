@@ -18,6 +18,10 @@ class StoreForbiddenError(StoreUnavailableError):
     """
 
 
+class StoreUnfinishedError(UnansweredError):
+    """A change is written and stands, but nobody knows that what had begun before it is over; the text says why."""
+
+
 class StoreConflictError(Exception):
     """The transaction lost a race (deadlock, serialization, a concurrent insert): nothing was written; run it again."""
 

@@ -80,6 +80,11 @@ _TOPICS: Final = "`mypay topics apply` makes what is missing, `mypay topics chec
 # By name, so that telling one library's error loads no other. The nearest class of an error's ancestors counts.
 _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.base.errors.StoreUnavailableError": (_AWAY, "The database is not available: {error}.", _POSTGRES),
+    "gateway.base.errors.StoreUnfinishedError": (
+        _AWAY,
+        "The change is written and stands, but what was being decided before it may not be over yet ({error}).",
+        "Whatever begins from now on heeds it. pg_stat_activity tells (xact_start) which transactions began before it.",
+    ),
     "gateway.base.errors.StoreForbiddenError": (
         _FAILED,
         "PostgreSQL does not permit this user to do that ({error}).",

@@ -48,7 +48,7 @@ class OnConnection:
                 while not (await self._fetch(over, begun["next"]))[0]["over"]:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
-            raise StoreUnavailableError("it is written; what was being decided before is not over") from None
+            raise StoreUnavailableError(f"it was not over after {DECIDED_WITHIN_S:g} s") from None
 
     def _nothing_named(self) -> Exception | None:
         """What a row is refused with that names what is not there (a foreign key); None: such a row is a bug."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.app.registries import open_registries, take_from_recipient
-from gateway.base.errors import StoreUnavailableError
+from gateway.base.errors import StoreUnfinishedError
 from gateway.database import statements
 from gateway.database.unit import Store
 from gateway.network.exchange import Operation
@@ -335,8 +335,7 @@ async def test_the_database_holds_to_a_year_whatever_is_asked_for(backend: Backe
         assert await uow.portability.destroy_silent(before=now + timedelta(days=999), limit=10) == []
 
 
-@pytest.mark.integration
-@pytest.mark.parametrize(
+taken_from_a_recipient = pytest.mark.parametrize(
     "write",
     [
         lambda r: r.set_active(ORG, active=False),
@@ -345,6 +344,10 @@ async def test_the_database_holds_to_a_year_whatever_is_asked_for(backend: Backe
     ],
     ids=["disabled", "certificate withdrawn", "key disabled"],
 )
+
+
+@pytest.mark.integration
+@taken_from_a_recipient
 async def test_what_was_being_decided_is_over_once_something_is_taken_from_a_recipient(
     contract_dsn: str, write: Any
 ) -> None:
@@ -364,17 +367,25 @@ async def test_what_was_being_decided_is_over_once_something_is_taken_from_a_rec
         assert await taking
 
 
+async def _known_of_recipient(backend: PostgresBackend) -> object:
+    async with open_registries(backend.dsn) as registries, backend.store.reading() as uow:
+        return await uow.portability.recipients([ORG]), await registries.recipients.lock_certificate(ORG)
+
+
 @pytest.mark.integration
-async def test_what_is_not_over_in_time_is_told(contract_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@taken_from_a_recipient
+async def test_what_is_not_over_in_time_is_told(contract_dsn: str, monkeypatch: pytest.MonkeyPatch, write: Any) -> None:
     monkeypatch.setattr(statements, "DECIDED_WITHIN_S", 0.01)
     async with postgres_backend(contract_dsn) as backend:
         async with open_registries(backend.dsn) as registries:
             assert await registries.recipients.add(ORG, "A bank")
+            assert await registries.recipients.set_certificate(ORG, "a" * 64)
+            assert await registries.recipients.add_key(ORG, "key-1", JWK, now=NOW)
         await backend.put_consents(consent())
+        before = await _known_of_recipient(backend)
         async with backend.store.transaction() as deciding:
             assert await deciding.consents.lock([(P1, ConsentId("consent-1"))])
-            with pytest.raises(StoreUnavailableError, match="not over"):
-                await take_from_recipient(backend.dsn, lambda r: r.set_active(ORG, active=False))
-        async with backend.store.reading() as uow:
-            assert not (await uow.portability.recipients([ORG]))[ORG].active
+            with pytest.raises(StoreUnfinishedError, match=r"not over after 0\.01 s"):
+                await take_from_recipient(backend.dsn, write)
+        assert await _known_of_recipient(backend) != before
         assert not await take_from_recipient(backend.dsn, lambda r: r.set_active("B2BBBB0000", active=False))

@@ -14,6 +14,8 @@ import pytest
 from gateway.app.postgres import PostgresStore
 from gateway.app.registries import Registries, open_registries, withdraw_token
 from gateway.app.resealing import key_uses, reseal_all, set_aside
+from gateway.base.errors import StoreUnfinishedError
+from gateway.database import sessions
 from gateway.directory.cards import CardSealer, MasterKeyRing
 from gateway.directory.funding import NewToken, OwnedToken, SealedToken
 from gateway.directory.partners import UnknownPartnerError
@@ -74,6 +76,24 @@ async def test_a_token_for_a_partner_that_is_not_registered_is_not_stored(
     with pytest.raises(UnknownPartnerError):
         await tokens.put([new("t1", "nobody")], now=NOW)
     assert await found(database, "t1") == []
+
+
+async def test_a_withdrawal_stands_where_a_payment_that_knew_the_permission_goes_on_for_too_long(
+    registries: Registries, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "COMMAND_TIMEOUT_S", 1.0)
+    await registries.consents.add_consents([(terms(consent_id="c-1"), ConsentStatus.AUTH)])
+    store = PostgresStore(database, pool_size=2)
+    await store.start()
+    try:
+        async with store.transaction() as worker:
+            await worker.consents.lock([(PARTNER, ConsentId("c-1"))])
+            with pytest.raises(StoreUnfinishedError):
+                await withdraw_token(database, TOKEN, PARTNER, now=NOW)
+        async with store.reading() as another:
+            assert await another.directory.usable_tokens([USE]) == frozenset()
+    finally:
+        await store.stop()
 
 
 async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can_follow(

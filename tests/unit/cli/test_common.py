@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from gateway import cli
 from gateway.base import build
-from gateway.base.errors import StoreUnavailableError, TopicClosedError
+from gateway.base.errors import StoreUnavailableError, StoreUnfinishedError, TopicClosedError
 from gateway.cli import common
 from gateway.cli.common import CliError, ExitCode
 from gateway.cli.explaining import _KNOWN, explain, tell
@@ -326,6 +326,13 @@ def test_a_topic_that_is_missing_is_no_outage() -> None:
         told = explain(error)
         assert "mypay topics apply" in told.hint
         assert "running" not in told.hint
+
+
+def test_a_change_that_stands_is_no_outage() -> None:
+    told = explain(StoreUnfinishedError("it was not over after 30 s"))
+    assert told.code == ExitCode.UNAVAILABLE
+    assert "stands" in str(told)
+    assert "running" not in told.hint
 
 
 def test_a_name_that_may_have_been_meant_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
