@@ -133,11 +133,10 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
             outcome = _Ends(dict(await uow.standing.lock(sorted({_key(i) for i in instructions}))))
             records = [(i.message.partner_id, i.reference) for i in instructions]
             refused_before = await uow.refusals.find(records)
-            seen = await self._look(uow, instructions, proofs, outcome)
-            for instruction in instructions:
-                if instruction.reference in refused_before:
-                    # It was refused and told so: what has changed since does not bring it back.
-                    continue
+            judged = [i for i in instructions if i.reference not in refused_before]
+            seen = await self._use(uow, judged, proofs, await self._look(uow, judged, proofs), now, outcome)
+            # One that was refused and told so: what has changed since does not bring it back.
+            for instruction in judged:
                 if isinstance(instruction.message, StandingOrderCreate):
                     self._create(
                         instruction, instruction.message, proofs.get(instruction.reference), seen, now, outcome
@@ -174,33 +173,45 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
         return FaultAnswer(own, (EventType.STANDING_REFUSED, own, body))
 
     async def _look(
+        self, uow: StandingIntakeUnit, instructions: Sequence[Message], proofs: Mapping[str, Assertion | Reason]
+    ) -> _Seen:
+        creates = [i.message for i in instructions if isinstance(i.message, StandingOrderCreate)]
+        verified = [p for i in instructions if isinstance(p := proofs.get(i.reference), Assertion)]
+        return _Seen(
+            consents=await uow.consents.read(sorted({(m.partner_id, m.consent_id) for m in creates})),
+            merchants=await uow.directory.merchants(sorted({m.merchant_id for m in creates})),
+            links=await uow.authentication.links(sorted({p.identity for p in verified})),
+            replayed=frozenset(),
+        )
+
+    async def _use(
         self,
         uow: StandingIntakeUnit,
         instructions: Sequence[Message],
         proofs: Mapping[str, Assertion | Reason],
+        seen: _Seen,
+        now: datetime,
         outcome: _Ends,
     ) -> _Seen:
-        creates = [i.message for i in instructions if isinstance(i.message, StandingOrderCreate)]
-        verified = {r: p for r, p in proofs.items() if isinstance(p, Assertion)}
-        uses = {
-            i.reference: AssertionUse(
-                issuer=proof.issuer,
-                jti=proof.jti,
-                partner_id=i.message.partner_id,
-                used_by=proof_used_by(*_key(i)),
-                keep_until=proof.keep_until,
-            )
-            for i in instructions
-            # One that stands is not judged again.
-            if (proof := verified.get(i.reference)) is not None and _key(i) not in outcome.rows
-        }
+        """Use up the proofs of what nothing else refuses: one that was made for something else stays good for that."""
+        uses: dict[StandingKey, AssertionUse] = {}
+        # One that stands is not judged again; of several under one id the first stands.
+        ids = set(outcome.rows)
+        for one in instructions:
+            key, proof, message = _key(one), proofs.get(one.reference), one.message
+            if not isinstance(message, StandingOrderCreate) or key in ids:
+                continue
+            ids.add(key)
+            if isinstance(proof, Assertion) and not isinstance(self._refuse(one, message, proof, seen, now), Reason):
+                uses[key] = AssertionUse(
+                    issuer=proof.issuer,
+                    jti=proof.jti,
+                    partner_id=message.partner_id,
+                    used_by=proof_used_by(*key),
+                    keep_until=proof.keep_until,
+                )
         refused = await uow.authentication.use(list(uses.values())) if uses else frozenset()
-        return _Seen(
-            consents=await uow.consents.read(sorted({(m.partner_id, m.consent_id) for m in creates})),
-            merchants=await uow.directory.merchants(sorted({m.merchant_id for m in creates})),
-            links=await uow.authentication.links(sorted({p.identity for p in verified.values()})),
-            replayed=frozenset(_key(i) for i in instructions if uses.get(i.reference) in refused),
-        )
+        return replace(seen, replayed=frozenset(key for key, use in uses.items() if use in refused))
 
     def _create(
         self,

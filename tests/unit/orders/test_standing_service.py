@@ -376,9 +376,27 @@ async def test_one_proof_is_for_all_occurrences_and_is_not_asked_for_again() -> 
     await rig.send(bare.model_copy(update={"authentication": token}))
     await rig.until(NOW + 3 * DAY)
     assert list(rig.made().values()) == ["approved", "approved"]
-    again = create(standing_order_id="other", issued_at=rig.clock.now(), expires_at=rig.clock.now() + DAY)
-    await rig.send(again.model_copy(update={"authentication": token}))
+    later = {"first_date": (TODAY + 9 * DAY).isoformat()}
+    again = create(
+        standing_order_id="other", issued_at=rig.clock.now(), expires_at=rig.clock.now() + DAY, schedule=later
+    )
+    same_id = identities.issue(link(again), now=rig.clock.now(), jti="jti-0")  # type: ignore[arg-type]
+    await rig.send(again.model_copy(update={"authentication": same_id}))
     assert rig.standing()[-1][1]["reason"]["code"] == "DS15"
+
+
+@pytest.mark.parametrize("partner", ["partner-1", "partner-2"])
+async def test_a_proof_that_was_made_for_something_else_stays_good_for_that(partner: str) -> None:
+    rig, identities = proving()
+    if partner == "partner-2":
+        rig.database.put_consent(consent(ConsentStatus.AUTH, partner_id=partner))
+    own = create(schedule={"count": 2})
+    token = identities.issue(link(own), now=NOW)  # type: ignore[arg-type]
+    other = create(standing_order_id="other", partner_id=partner, authentication=token)
+    await rig.send(other)
+    assert rig.standing()[-1][1]["reason"]["code"] == "DS17"
+    await rig.send(own.model_copy(update={"authentication": token}))
+    assert rig.verbs() == ["refused", "created"]
 
 
 @pytest.mark.parametrize(
