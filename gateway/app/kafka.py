@@ -23,7 +23,7 @@ def kafka_settings(settings: Settings, at: KafkaAddress, principal: str, *, clie
     password, certificate, key = settings.kafka_password, settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile
     if at.credentials is not None:
         if at.protocol.startswith("SASL") and password is None:
-            password = _password(at.credentials, name)
+            password = read_password(at.credentials, name)
         if at.protocol.endswith("SSL") and certificate is None:
             certificate, key = _certificate(at.credentials, name, needed=at.protocol == "SSL")
     try:
@@ -58,7 +58,12 @@ def password_file(credentials: Path, principal: str) -> Path:
     return credentials / f"{principal}.password"
 
 
-def _password(credentials: Path, name: str) -> SecretStr:
+def read_password(credentials: Path, name: str) -> SecretStr:
+    """A principal's password, from its file.
+
+    Raises:
+        NotConfiguredError: there is none, or its file cannot be used.
+    """
     try:
         text = read_secret_file(password_file(credentials, name)).decode().strip()
     except (SecretFileError, UnicodeDecodeError) as error:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.app.addresses import kafka_address
-from gateway.app.kafka import password_file
+from gateway.app.kafka import password_file, read_password
 from gateway.app.settings import Settings
 from gateway.cli.arguments import OnlyPartnersOption
 from gateway.cli.common import (
@@ -25,7 +25,7 @@ from gateway.cli.common import (
 from gateway.messaging.access import AccessReport, ensure_access, scram_users, set_passwords
 from gateway.messaging.settings import KafkaSettings
 from gateway.network.iso8583.config import load_networks
-from gateway.sealing.files import read_secret_file, write_secret_file
+from gateway.sealing.files import write_secret_file
 from gateway.views.affiliates import AffiliatesView
 from gateway.views.partners import PartnersView
 from gateway.views.recipients import RecipientsView
@@ -134,7 +134,7 @@ async def make_users(cluster: KafkaSettings, credentials: Path | None, names: Se
         path = password_file(credentials, name)
         if not path.exists():
             write_secret_file(path, secrets.token_urlsafe(_PASSWORD_BYTES).encode() + b"\n")
-        passwords[name] = read_secret_file(path).decode().strip()
+        passwords[name] = read_password(credentials, name).get_secret_value()
     await set_passwords(cluster, passwords)
     return missing
 

@@ -20,6 +20,7 @@ from gateway.identity.jose.jwk import (
     read_private_key,
     write_private_key,
 )
+from gateway.sealing.files import write_new_file
 from schemas.codec import DecodeError, decode, encode, encode_json, parse_strictly
 from schemas.disclosure import ROOT_TYP, RootStatement
 
@@ -83,8 +84,10 @@ def create_key(folder: Path, now: datetime) -> str:
     """
     private, public = generate_key(_ALGORITHM)
     kid = f"disclosure-{now.astimezone(UTC):%Y%m%dT%H%M%S}-{sha256(encode_json(public)).hexdigest()[:8]}"
+    # Nobody is signed for by a public half alone; a private one would sign at once.
+    told = encode_json({**public, "kid": kid, "use": "sig", "alg": _ALGORITHM})
+    write_new_file(folder / f"{kid}.jwk", told, mode=0o644)
     write_private_key(folder / f"{kid}.pem", private)
-    (folder / f"{kid}.jwk").write_bytes(encode_json({**public, "kid": kid, "use": "sig", "alg": _ALGORITHM}))
     return kid
 
 

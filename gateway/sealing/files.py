@@ -17,17 +17,30 @@ class SecretFileError(Exception):
 
 
 def write_secret_file(path: Path, content: bytes) -> None:
-    """Write a new file with mode 0600, flushed to disk.
+    """Write a new file with mode 0600, flushed to disk: all of it, or there is no file.
 
     Raises:
         FileExistsError: a secret is never overwritten.
+        OSError: it cannot be written; the error names the file.
     """
+    write_new_file(path, content, mode=0o600)
+
+
+def write_new_file(path: Path, content: bytes, *, mode: int) -> None:
+    """The same with a mode of the caller's: for what belongs to a secret, as its public half."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        # Whoever finds the file later takes what it holds: what is left of a password is one.
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
 
 
 def read_secret_file(path: Path) -> bytes:

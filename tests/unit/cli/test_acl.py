@@ -3,9 +3,15 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from gateway.app.errors import NotConfiguredError
+from gateway.app.kafka import password_file
+from gateway.cli import topics_acl
+from gateway.messaging.settings import KafkaSettings
 from gateway.proving.world.opening import refuse_secured_kafka
 from gateway.proving.world.world import WorldError
+from gateway.sealing.files import write_secret_file
 from tests.support.cli import mypay
 
 REPOSITORY = Path(__file__).parents[3]
@@ -69,3 +75,23 @@ def test_demo_and_bench_say_that_they_need_a_kafka_without_rules(environment: di
             refuse_secured_kafka(environment)
     else:
         refuse_secured_kafka(environment)
+
+
+async def test_an_empty_password_file_gives_nobody_an_empty_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    async def nobody(_: KafkaSettings) -> frozenset[str]:
+        return frozenset()
+
+    async def give(_: KafkaSettings, passwords: object) -> None:
+        given.append(passwords)
+
+    monkeypatch.setattr(topics_acl, "scram_users", nobody)
+    monkeypatch.setattr(topics_acl, "set_passwords", give)
+    write_secret_file(password_file(tmp_path, "mypay-relay"), b"\n")
+    cluster = KafkaSettings("k:9093", security_protocol="SASL_SSL", username="mypay-admin", password=SecretStr("p"))
+    with pytest.raises(NotConfiguredError, match=r"mypay-relay\.password is empty"):
+        await topics_acl.make_users(cluster, tmp_path, ["mypay-relay"])
+    assert given == []
