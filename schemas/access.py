@@ -85,15 +85,15 @@ class Quota:
         }
 
 
-PARTNER_BYTES_IN: Final = 256 * 1024
+OUTSIDER_BYTES_IN: Final = 256 * 1024
 """Some 300 signed orders of 900 bytes a second as they are, or 1,000 that are packed in batches with lz4: what two
 cores take in all (`mypay bench`). Of a larger gateway an operator allows partners more: it is per broker, and what one
-partner may send should be no more than all of them together can have carried out."""
+partner may send should be no more than all of them together can have carried out. What affiliates send is smaller."""
 
-PARTNER_BYTES_OUT: Final = 16 * 1024 * 1024
+OUTSIDER_BYTES_OUT: Final = 16 * 1024 * 1024
 """A partner reads three or four events for every order, and reads a week's again when it has to."""
 
-PARTNER_REQUEST_PERCENTAGE: Final = 50
+OUTSIDER_REQUEST_PERCENTAGE: Final = 50
 """Half of one thread: tiny requests cost time, not bytes."""
 
 
@@ -116,16 +116,21 @@ def partner_acls(partner_id: str) -> list[Acl]:
     return sorted(_rules(Principal(Role.PARTNER, partner_id)))
 
 
-def quotas(*, partners: Iterable[str]) -> list[Quota]:
-    """Every partner's quota; the gateway's own processes have none."""
+def quotas(*, partners: Iterable[str], recipients: Iterable[str] = (), affiliates: Iterable[str] = ()) -> list[Quota]:
+    """The quota of everybody who comes from elsewhere; the gateway's own processes have none.
+
+    Of recipients and affiliates, too: all use the brokers that partners' orders go through.
+    """
+    outsiders = ((Role.PARTNER, partners), (Role.RECIPIENT, recipients), (Role.AFFILIATE, affiliates))
     return [
         Quota(
-            user=Principal(Role.PARTNER, partner).name,
-            producer_byte_rate=PARTNER_BYTES_IN,
-            consumer_byte_rate=PARTNER_BYTES_OUT,
-            request_percentage=PARTNER_REQUEST_PERCENTAGE,
+            user=Principal(role, member).name,
+            producer_byte_rate=OUTSIDER_BYTES_IN,
+            consumer_byte_rate=OUTSIDER_BYTES_OUT,
+            request_percentage=OUTSIDER_REQUEST_PERCENTAGE,
         )
-        for partner in sorted(partners)
+        for role, members in outsiders
+        for member in sorted(members)
     ]
 
 

@@ -103,7 +103,7 @@ def _rules(
     partners: Sequence[str], networks: Sequence[str], recipients: Sequence[str], affiliates: Sequence[str]
 ) -> tuple[list[Acl], list[Quota]]:
     rules = acls(partners=partners, networks=networks, recipients=recipients, affiliates=affiliates)
-    return list(rules), list(quotas(partners=partners))
+    return list(rules), quotas(partners=partners, recipients=recipients, affiliates=affiliates)
 
 
 async def grant_partner(settings: Settings, partner_id: str) -> list[str]:

@@ -65,7 +65,8 @@ async def everybody(secured: Secured) -> Secured:
     assert await make_users(admin, secured.security.credentials, names) == names
     assert await make_users(admin, secured.security.credentials, names) == []
     assert await scram_users(admin) == {*names, "mypay-admin"}
-    rules, limits = acls(partners=PARTNERS, **OTHERS), quotas(partners=PARTNERS)
+    outside = {"partners": PARTNERS, "recipients": RECIPIENTS, "affiliates": AFFILIATES}
+    rules, limits = acls(partners=PARTNERS, **OTHERS), quotas(**outside)
     report = await ensure_access(admin, rules, limits, apply=True)
     assert len(report.added) == len(rules) + len(limits)
     again = await ensure_access(admin, rules, limits, apply=True)

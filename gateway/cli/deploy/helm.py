@@ -102,7 +102,7 @@ def _family(family: str) -> dict[str, Any]:
     members = {f"{name}s": [_MEMBER] if name == family else [] for name in FAMILIES.values()}
     [user] = [p for p in principals(**members) if p.member]
     told = _user(user, acls(**members))
-    for quota in quotas(partners=members["partners"]):
+    for quota in quotas(**{f"{FAMILIES[role]}s": members[f"{FAMILIES[role]}s"] for role in _OTHERS}):
         told["quotas"] = {
             "producerByteRate": quota.producer_byte_rate,
             "consumerByteRate": quota.consumer_byte_rate,

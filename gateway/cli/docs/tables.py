@@ -96,6 +96,8 @@ def principals() -> str:
 
 _BESIDES: Final[Mapping[Role, str]] = {
     Role.PARTNER: "may produce in transactions; has a quota",
+    Role.RECIPIENT: "has a quota",
+    Role.AFFILIATE: "has a quota",
     Role.INITIATION: "sees how far execution is behind",
     Role.SCHEDULE: "sees how far execution is behind",
     Role.DISCLOSURE: "looks whether the brokers answer: the relay tells its roots",

@@ -556,7 +556,7 @@ def test_who_comes_from_elsewhere_has_a_password_and_a_quota() -> None:
     kinds = {name: m["spec"]["authentication"]["type"] for name, m in users.items()}
     others = {"mypay-partner-shop-pay", "mypay-recipient-org-1", "mypay-affiliate-points"}
     assert {name for name, kind in kinds.items() if kind == "scram-sha-512"} == others
-    [quota] = quotas(partners=["shop-pay"])
+    limits = quotas(partners=["shop-pay"], recipients=["org-1"], affiliates=["points"])
     told = {name: m["spec"]["quotas"] for name, m in users.items() if "quotas" in m["spec"]}
     assert told == {
         quota.user: {
@@ -564,8 +564,10 @@ def test_who_comes_from_elsewhere_has_a_password_and_a_quota() -> None:
             "consumerByteRate": quota.consumer_byte_rate,
             "requestPercentage": quota.request_percentage,
         }
+        for quota in limits
     }
-    assert all(isinstance(rate, int) for rate in told[quota.user].values()), "written without an exponent"
+    assert set(told) == others
+    assert all(isinstance(rate, int) for rates in told.values() for rate in rates.values()), "without an exponent"
     strimzi = {"enabled": True, "partners": ["Shop_Pay"]}
     assert "partner Shop_Pay cannot be a KafkaUser" in refused({"kafka": {"strimzi": strimzi}})
 

@@ -8,7 +8,7 @@ from gateway.cli.common import ExitCode
 from gateway.cli.explaining import explain
 from gateway.messaging.access import NotSecuredError, _check
 from schemas.access import Acl, Operation, Pattern, Resource, acls, partner_acls, quotas, shell_script
-from schemas.principals import Principal, Role, principals
+from schemas.principals import FAMILIES, Principal, Role, principals
 from schemas.topics import TOPICS
 
 PARTNERS, NETWORKS, AFFILIATES = ["shop", "shop-pay"], ["bcard", "kcard"], ["points", "mobile"]
@@ -187,7 +187,8 @@ def test_what_is_no_id_is_nobodys_name(member: str) -> None:
 
 
 def test_the_script_says_every_rule_and_quota() -> None:
-    script = shell_script(rules(), quotas(partners=PARTNERS))
+    limited = quotas(partners=PARTNERS, recipients=RECIPIENTS, affiliates=AFFILIATES)
+    script = shell_script(rules(), limited)
     said: set[tuple[str, ...]] = set()
     limits = []
     for line in script.splitlines():
@@ -203,7 +204,14 @@ def test_the_script_says_every_rule_and_quota() -> None:
         if words[:1] == ["quota"] and len(words) == 3:
             limits.append(words[1])
     assert said == {(r.principal, r.resource, r.name, r.pattern, r.operation) for r in rules()}
-    assert limits == ["mypay-partner-shop", "mypay-partner-shop-pay"]
+    assert limits == [q.user for q in limited]
+
+
+def test_everybody_who_comes_from_elsewhere_has_a_quota() -> None:
+    everybody = principals(partners=PARTNERS, networks=NETWORKS, recipients=RECIPIENTS, affiliates=AFFILIATES)
+    # Of the families execution's alone are the gateway's own.
+    outside = {p.name for p in everybody if p.role in FAMILIES and p.role is not Role.EXECUTION}
+    assert {q.user for q in quotas(partners=PARTNERS, recipients=RECIPIENTS, affiliates=AFFILIATES)} == outside
 
 
 def test_a_cluster_that_holds_no_rules_is_not_said_to_be_away() -> None:
