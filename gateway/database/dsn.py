@@ -4,15 +4,22 @@ A DSN can hold a password: whoever shows one shows what :func:`gateway.sealing.r
 """
 
 import os
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from gateway.base.causes import cause_of
 from gateway.base.loopback import is_loopback
 
 SCHEMES: Final = ("postgresql", "postgres")
 VERIFIED: Final = frozenset({"verify-ca", "verify-full"})
 """The values of ``sslmode`` by which a server has to show who it is; the others take any server, or none at all."""
+
+_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_FILES: Final = ("sslrootcert", "sslcrl", "sslcert", "sslkey")
+_ENCODED: Final = "special characters of a password must be percent-encoded"
 
 
 class DsnError(Exception):
@@ -31,25 +38,51 @@ def check_dsn(dsn: str, *, name: str = "the address", allow_plaintext: bool = Fa
     """Make sure that an address is one, and that it does not trust a network.
 
     Raises:
-        DsnError: it is no URL of PostgreSQL's, or a host beyond this machine need not show who it is.
+        DsnError: it is no URL of PostgreSQL's, an option of it is none or names a file that cannot be used, or a host
+            beyond this machine need not show who it is.
     """
     try:
         parts = urlsplit(dsn)
         hosts = list(_hosts(dsn))
+        options = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
     except ValueError:
         # Its text would quote what it takes for a port: a piece of a password with a slash in it.
-        raise DsnError(
-            f"{name} cannot be used: it is no URL; special characters of a password must be percent-encoded"
-        ) from None
+        raise DsnError(f"{name} cannot be used: it is no URL; {_ENCODED}") from None
     if parts.scheme not in SCHEMES:
         raise DsnError(f"{name} cannot be used: it is no URL like postgresql://user@host/database")
-    modes = parse_qs(parts.query).get("sslmode") or [os.environ.get("PGSSLMODE", "")]
+    if "@" in parts.path or parts.fragment:
+        # What stands where the host does is then a piece of the password, or the user: it is not shown.
+        raise DsnError(f"{name} cannot be used: it is no URL, or its database is not percent-encoded; {_ENCODED}")
+    modes = options.get("sslmode") or [os.environ.get("PGSSLMODE", "")]
+    if wrong := _wrong_option(options, modes[-1]):
+        raise DsnError(f"{name} cannot be used: {wrong}")
     beyond = [h for h in hosts if not _is_here(h)]
     if beyond and not set(modes) <= VERIFIED and not allow_plaintext:
         raise DsnError(
             f"{name} cannot be used: {beyond[0]} is another machine, which need not show who it is: add "
             "sslmode=verify-full&sslrootcert=FILE, or say MYPAY_POSTGRES_ALLOW_PLAINTEXT=1 where the network is safe"
         )
+
+
+def _wrong_option(options: Mapping[str, Sequence[str]], mode: str) -> str | None:
+    """What a driver would refuse each time that it connects: waiting for the server would not help."""
+    if mode and mode not in _MODES:
+        return f"sslmode is none of {', '.join(_MODES)}"
+    if not all(port.isdecimal() for value in options.get("port", ()) for port in value.split(",")):
+        return "port is no number"
+    if mode not in {"require", *VERIFIED}:
+        return None
+    named = {n: options.get(n, [os.environ.get(f"PG{n.upper()}", "")])[-1] for n in _FILES}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for option, path in named.items():
+        try:
+            if path:
+                Path(path).read_bytes()
+            if path and option in {"sslrootcert", "sslcrl"}:
+                context.load_verify_locations(cafile=path)
+        except OSError as error:  # and SSLError
+            return f"the file that {option} names cannot be used ({path}: {cause_of(error)})"
+    return None
 
 
 def place_of(dsn: str) -> str:

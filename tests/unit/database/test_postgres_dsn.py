@@ -1,5 +1,7 @@
 """Addresses of the database: where they lead, and which are used."""
 
+from pathlib import Path
+
 import pytest
 
 from gateway.database.dsn import DsnError, check_dsn, is_local, with_user
@@ -51,13 +53,38 @@ def test_the_environment_of_the_driver_counts(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "address", ["mysql://u:secret@h/d", "h/d secret", "postgresql://u:se/cret@h/d", "http://[secret/"]
+    "address",
+    [
+        *("mysql://u:secret@h/d", "h/d secret", "postgresql://u:se/cret@h/d", "http://[secret/"),
+        # What stands where the host does is a piece of the password.
+        *("postgresql://u:s@cret/w@h/d", "postgresql://cret:1/w@h/d", "postgresql://cret:1#w@h/d"),
+        "postgresql://cret:1?w@h/d",
+    ],
 )
 def test_what_is_no_address_is_refused_without_saying_what_it_holds(address: str) -> None:
     with pytest.raises(DsnError) as caught:
         check_dsn(address)
     assert "cret" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("sslmode=verify_full", "sslmode is none of disable,"),
+        ("port=abc", "port is no number"),
+        ("sslmode", "it is no URL"),
+        ("sslmode=verify-full&sslrootcert={folder}/none", "sslrootcert names .*none: No such file"),
+        ("sslmode=verify-full&sslrootcert={folder}", "sslrootcert names .*: Is a directory"),
+        ("sslmode=verify-full&sslrootcert={folder}/text", "sslrootcert names .*text: NO_CERTIFICATE"),
+        ("sslmode=require&sslkey={folder}/none", "sslkey names .*none: No such file"),
+    ],
+)
+def test_an_option_that_the_driver_never_takes_is_told_by_name(options: str, told: str, tmp_path: Path) -> None:
+    """Taken for an outage, the address was tried for as long as the process ran."""
+    (tmp_path / "text").write_text("no certificate")
+    with pytest.raises(DsnError, match=told):
+        check_dsn(f"postgresql://u@localhost/d?{options.format(folder=tmp_path)}", name="MYPAY_POSTGRES_DSN")
 
 
 @pytest.mark.parametrize(
