@@ -45,6 +45,9 @@ from schemas.topics import events_topic
 
 STAGE: Final = "portability_api"
 
+CERTIFICATES_KEPT: Final = 256
+"""Beyond so many it is looked which may call as they like again: as if they had never called."""
+
 
 @dataclass(frozen=True, slots=True)
 class PullSettings:
@@ -52,7 +55,7 @@ class PullSettings:
 
     Attributes:
         org_code: the gateway's own.
-        per_second, burst: calls of one recipient.
+        per_second, burst: calls of one certificate, and of one recipient.
     """
 
     org_code: str
@@ -107,39 +110,48 @@ class PullService:
         self._settings = settings
         # Of recipients alone, so that it cannot grow beyond them.
         self._buckets: dict[str, Bucket] = {}
+        # By certificate, anybody's that an authority of ours has signed; those that are full again are forgotten.
+        self._shown: dict[str, Bucket] = {}
 
     async def answer(self, certificate_sha256: str, call: Call) -> Answer:
         """Answer a call of whoever has shown this certificate; every fault is an answer."""
+        # Before it is looked up: whoever is no recipient, or no more, must not have the database look as often as they
+        # like.
+        if wait := self._taken(self._shown, certificate_sha256):
+            return self._told(fault(RspCode.QUOTA, tran_id=tran_id_of(call), retry_after=wait))
+        return self._told(await self._looked_up(certificate_sha256, call))
+
+    async def _looked_up(self, certificate_sha256: str, call: Call) -> Answer:
         tran_id = tran_id_of(call)
         try:
             async with self._store.reading() as uow:
                 recipient = await uow.pulls.recipient(certificate_sha256)
             if recipient is None or not recipient.active:
-                return self._told(fault(RspCode.CERTIFICATE, tran_id=tran_id))
-            if wait := self._throttled(recipient.org_code):
-                return self._told(fault(RspCode.QUOTA, tran_id=tran_id, retry_after=wait))
+                return fault(RspCode.CERTIFICATE, tran_id=tran_id)
+            if wait := self._taken(self._buckets, recipient.org_code):
+                return fault(RspCode.QUOTA, tran_id=tran_id, retry_after=wait)
             asked = read_call(call, org_code=self._settings.org_code, now=self._clock.now())
             code, told = await self._answered(certificate_sha256, asked)
         except RefusedCallError as refused:
-            return self._told(fault(refused.code, refused.member, tran_id=tran_id))
+            return fault(refused.code, refused.member, tran_id=tran_id)
         except StoreUnavailableError:
-            return self._told(fault(RspCode.FAILURE, tran_id=tran_id))
+            return fault(RspCode.FAILURE, tran_id=tran_id)
         except StoreConflictError:
-            return self._told(fault(RspCode.NOT_DONE, tran_id=tran_id))
-        return self._told(Answer(code, {"rsp_code": code.value, "rsp_msg": message(code)} | told, tran_id))
+            return fault(RspCode.NOT_DONE, tran_id=tran_id)
+        return Answer(code, {"rsp_code": code.value, "rsp_msg": message(code)} | told, tran_id)
 
     def _told(self, answer: Answer) -> Answer:
         well = answer.code in (RspCode.SUCCESS, RspCode.UP_TO_DATE)
         self._observer.count(STAGE, "answered" if well else "refused", reason=answer.code.value)
         return answer
 
-    def _throttled(self, org_code: str) -> int:
-        self._buckets[org_code], wait = take(
-            self._buckets.get(org_code),
-            self._monotonic(),
-            per_second=self._settings.per_second,
-            burst=self._settings.burst,
-        )
+    def _taken(self, buckets: dict[str, Bucket], whose: str) -> int:
+        """Take one call; 0, or in how many seconds there is one again."""
+        now, per_second, burst = self._monotonic(), self._settings.per_second, self._settings.burst
+        if len(buckets) >= CERTIFICATES_KEPT and whose not in buckets:
+            for name in [n for n, b in buckets.items() if b.left + (now - b.at) * per_second >= burst]:
+                del buckets[name]
+        buckets[whose], wait = take(buckets.get(whose), now, per_second=per_second, burst=burst)
         return wait
 
     async def _answered(self, certificate_sha256: str, asked: Asked) -> tuple[RspCode, Row]:

@@ -13,9 +13,11 @@ from gateway.base.errors import StoreUnavailableError
 from gateway.consents.rules.consent import Consent
 from gateway.disclosure.rules.uses import USES
 from gateway.payments.rules.lifecycle import PaymentState
-from gateway.portability.api.answering import Answer, PullSettings
+from gateway.portability.api.answering import CERTIFICATES_KEPT, Answer, PullSettings
 from gateway.portability.api.rules.calls import Call
+from gateway.portability.rules.records import Recipient
 from gateway.portability.rules.rows import card_id
+from gateway.proving.memory.pulls import MemoryPullStore
 from gateway.sealing.mac import HmacMarks
 from gateway.sealing.sealing import MasterKeys
 from gateway.sealing.sealing import Purpose as KeyPurpose
@@ -153,8 +155,44 @@ async def test_who_calls_too_often_is_told_when_to_come_again() -> None:
     rig = Rig(per_second=1, burst=2)
     answers = [await rig.ask("/v1/apis") for _ in range(3)]
     assert [(a.code.value, a.retry_after) for a in answers] == [("00000", 0), ("00000", 0), ("42901", 1)]
-    # Nobody's bucket is made for whoever is no recipient.
     assert await rig.code(shown="cd" * 32) == "40103"
+
+
+@pytest.mark.parametrize("who", ["recipient", "disabled", "nobody"])
+async def test_who_calls_too_often_costs_the_database_nothing_more(who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(per_second=1, burst=2)
+    shown = "cd" * 32 if who == "nobody" else SHOWN
+    if who == "disabled":
+        rig.database.recipients.rows[ORG] = replace(rig.database.recipients.rows[ORG], active=False)
+    looked = 0
+    recipient = MemoryPullStore.recipient
+
+    async def counted(store: MemoryPullStore, certificate: str) -> Recipient | None:
+        nonlocal looked
+        looked += 1
+        return await recipient(store, certificate)
+
+    monkeypatch.setattr(MemoryPullStore, "recipient", counted)
+    answers = [await rig.ask("/v1/apis", shown=shown) for _ in range(10)]
+    assert [(a.code.value, a.retry_after) for a in answers[2:]] == [("42901", 1)] * 8
+    assert looked == 2
+
+
+async def test_a_second_certificate_gives_no_second_rate() -> None:
+    rig = Rig(per_second=1, burst=2)
+    rig.database.certificates.rows["ef" * 32] = ORG
+    answers = [await rig.ask("/v1/apis", shown=shown) for shown in (SHOWN, "ef" * 32, "ef" * 32)]
+    assert [a.code.value for a in answers] == ["00000", "00000", "42901"]
+
+
+async def test_no_bucket_is_kept_of_certificates_that_call_no_more() -> None:
+    rig = Rig(per_second=1, burst=2)
+    now = 0.0
+    rig.api._monotonic = lambda: now
+    for n in range(3 * CERTIFICATES_KEPT):
+        now += 1.0
+        await rig.code("/v1/apis", shown=f"{n:064x}")
+    assert len(rig.api._shown) <= CERTIFICATES_KEPT
 
 
 async def test_payments_without_effect_are_not_told(rig: Rig) -> None:
