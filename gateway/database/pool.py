@@ -112,7 +112,12 @@ class ConnectionPool:
     async def transacting(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
         """One transaction at READ COMMITTED: what must not change under a decision is locked by name."""
         try:
-            async with translated(), self._acquired() as connection, connection.transaction():
+            async with (
+                translated(),
+                self._acquired() as connection,
+                # Whatever the database's own default is: who waited for a lock must see what its holder wrote.
+                connection.transaction(isolation="read_committed"),
+            ):
                 await self._settle(connection)
                 yield connection
         except StoreUnavailableError as error:

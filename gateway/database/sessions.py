@@ -53,6 +53,8 @@ def session_settings(name: str, *, idle_in_transaction_s: float = IDLE_IN_TRANSA
         # Temporary tables last, and no schema but ours: nobody can put a table of his own in front.
         "search_path": "public, pg_temp",
         "timezone": "UTC",
+        # Who waited for a lock sees what its holder wrote.
+        "default_transaction_isolation": "read committed",
         # A peer that is gone is noticed after 25 s without an answer.
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",
@@ -127,6 +129,9 @@ async def looks_pooled(dsn: str, settings: Mapping[str, str], *, timeout_s: floa
 def set_sql(settings: Mapping[str, str], *, local: bool) -> str:
     """SQL that sets them: for the session, or (``local``) for the transaction that it is run in."""
     wanted = {n: v for n, v in settings.items() if n not in KEPT_BY_POOLERS and not n.startswith(SOCKET)}
+    if local:
+        # One for transactions to come, too: this one has begun with it.
+        wanted.pop("default_transaction_isolation", None)
     if local and "default_transaction_read_only" in wanted:
         # That one is for transactions to come.
         wanted["transaction_read_only"] = wanted.pop("default_transaction_read_only")
@@ -144,7 +149,7 @@ async def session(dsn: str, settings: Mapping[str, str]) -> AsyncIterator["Conne
         connection = await connect(dsn, command_timeout=COMMAND_TIMEOUT_S, **pooler_options(settings))
     try:
         async with translated():
-            transaction = connection.transaction() if await is_pooled(connection) else None
+            transaction = connection.transaction(isolation="read_committed") if await is_pooled(connection) else None
             if transaction is not None:
                 await transaction.start()
             await connection.execute(set_sql(settings, local=transaction is not None))

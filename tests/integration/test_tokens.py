@@ -17,7 +17,7 @@ from gateway.app.resealing import key_uses, reseal_all, set_aside
 from gateway.base.errors import StoreUnfinishedError
 from gateway.database import sessions
 from gateway.directory.cards import CardSealer, MasterKeyRing
-from gateway.directory.funding import NewToken, OwnedToken, SealedToken
+from gateway.directory.funding import NewToken, OwnedToken, SealedToken, TokenUse
 from gateway.directory.partners import UnknownPartnerError
 from gateway.directory.store import OpenedCards, Unopened
 from gateway.directory.tokens import PostgresTokens
@@ -31,6 +31,7 @@ from tests.support.domain_samples import NOW, USE, purpose, terms
 from tests.support.tokens import put_token
 
 TOKEN, PARTNER = USE.token, USE.partner_id
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -78,6 +79,36 @@ async def test_a_token_for_a_partner_that_is_not_registered_is_not_stored(
     assert await found(database, "t1") == []
 
 
+async def test_who_waited_for_a_lock_sees_what_was_written_whatever_isolation_the_database_begins_with(
+    registries: Registries, database: str
+) -> None:
+    """At REPEATABLE READ it would pay with a token that was withdrawn meanwhile, and beyond limits."""
+    await registries.consents.add_consents([(terms(consent_id="c-1"), ConsentStatus.AUTH)])
+    watcher = await asyncpg.connect(database)
+    name = await watcher.fetchval("SELECT quote_ident(current_database())")
+    await watcher.execute(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'")
+    store = PostgresStore(database, pool_size=2)
+    await store.start()
+
+    async def decide() -> frozenset[TokenUse]:
+        async with store.transaction() as worker:
+            await worker.consents.lock([(PARTNER, ConsentId("c-1"))])
+            return await worker.directory.usable_tokens([USE])
+
+    try:
+        async with store.transaction() as first:
+            await first.consents.lock([(PARTNER, ConsentId("c-1"))])
+            deciding = asyncio.create_task(decide())
+            while not await watcher.fetchval(WAITING):
+                assert not deciding.done()
+            async with open_registries(database) as others:
+                assert await others.tokens.withdraw(TOKEN, PARTNER, now=NOW)
+        assert await deciding == frozenset()
+    finally:
+        await store.stop()
+        await watcher.close()
+
+
 async def test_a_withdrawal_stands_where_a_payment_that_knew_the_permission_goes_on_for_too_long(
     registries: Registries, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,10 +141,7 @@ async def test_a_withdrawal_returns_when_no_payment_that_knew_the_permission_can
             await worker.consents.lock([(PARTNER, ConsentId("c-1")), (PARTNER, ConsentId("c-2"))])
             assert await worker.directory.usable_tokens([USE]) == {USE}
             withdrawing = asyncio.create_task(withdraw_token(database, TOKEN, PARTNER, now=NOW))
-            waiting = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            while not await watcher.fetchval(waiting):
+            while not await watcher.fetchval(WAITING):
                 assert not withdrawing.done()
             # Whoever asks from now on is refused, although the command has not returned.
             async with store.reading() as another:
