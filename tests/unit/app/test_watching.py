@@ -233,7 +233,8 @@ class Server(ConnectionPool):
 
     async def release(self, _: object) -> None: ...
 
-    def transaction(self) -> "Server":
+    def transaction(self, *, isolation: str) -> "Server":
+        assert isolation == "read_committed"
         return self
 
     async def __aenter__(self) -> Self:
