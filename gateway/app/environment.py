@@ -3,11 +3,14 @@
 import difflib
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
+from dotenv.parser import parse_stream
 from pydantic import ValidationError
 from pydantic_settings import DotEnvSettingsSource
 
 from gateway.app.settings import OTHER_VARIABLES, Settings
+from gateway.base.causes import cause_of
 from schemas.wording import told
 
 
@@ -24,8 +27,9 @@ def read_settings() -> Settings:
 
     Raises:
         UnknownSettingError: a ``MYPAY_…`` variable is no setting: a slip in a name must not leave a default standing.
-        WrongSettingError: a value is wrong.
+        WrongSettingError: a value is wrong, or ``.env`` cannot be read.
     """
+    _check_file(Path(".env"))
     names = {*os.environ, *DotEnvSettingsSource(Settings).env_vars}
     if unknown := unknown_settings(names):
         raise UnknownSettingError("; ".join(unknown))
@@ -35,6 +39,23 @@ def read_settings() -> Settings:
         problems = error.errors(include_input=False, include_url=False)
         wrong = (f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)
         raise WrongSettingError("; ".join(wrong)) from None
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file of which a line would be passed over: a quote that is not closed must not leave a default standing.
+
+    Raises:
+        WrongSettingError: it is no text, or a line of it is none.
+    """
+    if not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            wrong = [str(line.original.line) for line in parse_stream(file) if line.error]
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongSettingError(f"{path} cannot be read: {cause_of(error)}") from None
+    if wrong:
+        raise WrongSettingError(f"{path}: no NAME=value with its quotes closed in line {', '.join(wrong)}")
 
 
 def unknown_settings(names: Iterable[str]) -> list[str]:

@@ -24,7 +24,14 @@ class Settings(BaseSettings):
     """Settings of one process. ``MYPAY_KAFKA_BOOTSTRAP_SERVERS`` sets ``kafka_bootstrap_servers``, and so on."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MYPAY_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="MYPAY_",
+        env_file=".env",
+        # Some editors put a mark of the encoding in front: it would be part of the first name.
+        env_file_encoding="utf-8-sig",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     # --- where things are ---

@@ -1,0 +1,45 @@
+"""Settings that a careless hand wrote: told by name, never passed over."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.app.environment import WrongSettingError, read_settings
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [n for n in os.environ if n.startswith("MYPAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_mark_of_the_encoding_and_line_ends_of_windows_are_no_part_of_a_setting(nowhere: Path) -> None:
+    (nowhere / ".env").write_bytes(b"\xef\xbb\xbfMYPAY_STACK=first\r\nMYPAY_HOME=second\r\n")
+    settings = read_settings()
+    assert (settings.stack, settings.home) == ("first", Path("second"))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"MYPAY_STACK=caf\xe9\n", "not UTF-8"),
+        (b"# of the stack\nMYPAY_HOME=here\nMYPAY_STACK='secret\n", "in line 3"),
+    ],
+)
+def test_a_file_of_which_a_line_would_be_passed_over_is_refused(nowhere: Path, content: bytes, told: str) -> None:
+    (nowhere / ".env").write_bytes(content)
+    with pytest.raises(WrongSettingError, match=told) as caught:
+        read_settings()
+    assert str(caught.value).startswith(".env")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e999"])
+def test_no_time_is_without_end(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was disabled would go on working for ever."""
+    monkeypatch.setenv("MYPAY_REGISTRY_REFRESH_S", value)
+    with pytest.raises(WrongSettingError, match="MYPAY_REGISTRY_REFRESH_S: must be"):
+        read_settings()
