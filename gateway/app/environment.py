@@ -50,7 +50,7 @@ def _check_file(path: Path) -> None:
     if not path.is_file():
         return
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open(encoding="utf-8") as file:
             wrong = [str(line.original.line) for line in parse_stream(file) if line.error]
     except (OSError, UnicodeDecodeError) as error:
         raise WrongSettingError(f"{path} cannot be read: {cause_of(error)}") from None

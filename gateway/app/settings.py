@@ -26,8 +26,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="MYPAY_",
         env_file=".env",
-        # Some editors put a mark of the encoding in front: it would be part of the first name.
-        env_file_encoding="utf-8-sig",
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
