@@ -66,7 +66,10 @@ class StandingOrderStore(Protocol):
         """Insert those that do not exist yet; return the keys of these. An existing one is left as it is."""
 
     async def claim_due(self, *, now: datetime, limit: int) -> Sequence[StandingOrder]:
-        """Active ones whose next occurrence is due, earliest first, locked; what another transaction holds is left."""
+        """Active ones whose next occurrence is due, locked; what another transaction holds is left.
+
+        One of each partner's in turn, of a partner's the earliest first: who has many due holds up nobody else.
+        """
 
     async def active(self, *, after: StandingKey | None, limit: int) -> Sequence[StandingOrder]:
         """Active ones behind a key, in key order, locked; what another transaction holds is left."""

@@ -103,6 +103,23 @@ async def test_due_ones_are_claimed_earliest_first_and_pass_by_what_is_held(stor
         assert await claim(store, later(9)) == ["c", "a"]
 
 
+async def test_who_has_many_due_holds_up_nobody_else(store: Store) -> None:
+    early, other = day_start(FIRST) - timedelta(days=1), PartnerId("partner-2")
+    await insert(
+        store,
+        *(standing(f"a-{n}", next_due_at=early) for n in range(6)),
+        standing("z-1", partner_id=other),
+        standing("z-2", partner_id=other),
+    )
+    assert await claim(store, day_start(FIRST), 3) == ["a-0", "a-1", "z-1"]
+    async with store.transaction() as uow:
+        # What somebody holds is no part of anybody's share.
+        await uow.standing.lock([key("a-0"), (other, StandingOrderId("z-1"))])
+        assert await claim(store, day_start(FIRST), 4) == ["a-1", "a-2", "z-2"]
+    assert len(await claim(store, day_start(FIRST), 10)) == 8
+    assert await claim(store, early, 10) == [f"a-{n}" for n in range(6)]
+
+
 async def test_an_update_moves_it_on_and_an_ended_one_is_due_no_more(store: Store) -> None:
     first = standing("a")
     await insert(store, first)

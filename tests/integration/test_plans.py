@@ -194,6 +194,27 @@ async def test_of_many_partners_due_orders_no_more_are_read_than_one_of_each(you
     assert max(n["Actual Loops"] * n["Actual Rows"] for n in reads) <= 2 * MANY
 
 
+@pytest.mark.parametrize(("many", "partners", "read_max"), [(DUE, 1, DUE / 10), (50, MANY, 2 * MANY)])
+async def test_of_a_day_s_standing_orders_no_more_are_read_than_everybody_s_turn(
+    young: asyncpg.Connection, many: int, partners: int, read_max: float
+) -> None:
+    await young.execute(
+        "INSERT INTO standing_order (partner_id, standing_order_id, consent_id, merchant_id, amount_minor, currency, "
+        "schedule, status, version, occurrences, next_due_at, proven, digest, reference, ordered_at, changed_at) "
+        "SELECT CASE WHEN n <= $1 THEN 'p-' || n % $2 ELSE 'few-' || n END, 's-' || n, 'c', 'm', 1, 'KRW', '{}', "
+        "'active', 1, 0, now(), false, sha256('x'), 'r', now(), now() FROM generate_series(1, $1 + 20) AS n",
+        many * partners,
+        partners,
+    )
+    await young.execute(set_sql(working_settings("mypay-test"), local=False))
+    sql = dict(statements())["standing.claim_due"]
+    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {sql}")
+    plan = json.loads(await young.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim(now(), 60)"))[0]["Plan"]
+    reads = [n for n in nodes(plan) if n.get("Relation Name") == "standing_order" and "Scan" in n["Node Type"]]
+    assert plan["Actual Rows"] == 60
+    assert max(n["Actual Loops"] * (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) for n in reads) < read_max
+
+
 PAID: Final = 2_000
 _PAID: Final = """
     INSERT INTO payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation,

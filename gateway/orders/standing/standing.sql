@@ -17,11 +17,41 @@ ON CONFLICT (partner_id, standing_order_id) DO NOTHING
 RETURNING partner_id, standing_order_id
 
 -- name: claim_due
-SELECT * FROM standing_order
-WHERE status = 'active' AND next_due_at <= $1
-ORDER BY next_due_at, partner_id, standing_order_id
-LIMIT $2
-FOR NO KEY UPDATE SKIP LOCKED
+-- A day begins for all at one moment: what is due is dealt out one by one among the partners, who are found by one look
+-- into the index each, whatever they have.
+WITH RECURSIVE partner AS (
+    (SELECT partner_id FROM standing_order WHERE status = 'active'
+     ORDER BY partner_id, next_due_at, standing_order_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT s.partner_id FROM standing_order s WHERE s.status = 'active' AND s.partner_id > p.partner_id
+            ORDER BY s.partner_id, s.next_due_at, s.standing_order_id LIMIT 1)
+    FROM partner p WHERE p.partner_id IS NOT NULL
+),
+served AS MATERIALIZED (
+    SELECT p.partner_id FROM partner p CROSS JOIN LATERAL (
+        SELECT FROM standing_order s
+        WHERE s.status = 'active' AND s.partner_id = p.partner_id AND s.next_due_at <= $1 LIMIT 1
+    ) AS any_due
+),
+-- Nobody gets more than is left when each of the others has one, so no more are counted.
+dealt AS MATERIALIZED (
+    SELECT p.partner_id FROM served p CROSS JOIN LATERAL (
+        SELECT row_number() OVER () AS round FROM (
+            SELECT FROM standing_order s
+            WHERE s.status = 'active' AND s.partner_id = p.partner_id AND s.next_due_at <= $1
+            LIMIT greatest($2 - (SELECT count(*) FROM served) + 1, 1)
+        ) AS waiting
+    ) AS turn
+    ORDER BY turn.round, p.partner_id LIMIT $2
+)
+SELECT own.* FROM (SELECT partner_id, count(*) AS orders FROM dealt GROUP BY partner_id) AS share
+CROSS JOIN LATERAL (
+    SELECT s.* FROM standing_order s
+    WHERE s.status = 'active' AND s.partner_id = share.partner_id AND s.next_due_at <= $1
+    ORDER BY s.next_due_at, s.standing_order_id LIMIT share.orders
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS own
+ORDER BY own.next_due_at, own.partner_id, own.standing_order_id
 
 -- name: active
 SELECT * FROM standing_order

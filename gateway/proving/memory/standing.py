@@ -1,5 +1,6 @@
 """Standing orders in memory."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -37,8 +38,16 @@ class MemoryStandingOrderStore:
             if order.next_due_at is not None and order.next_due_at <= now
         ]
         claimed: list[StandingOrder] = []
+        # One of each partner's in turn; what is held is passed over.
+        rounds: Counter[str] = Counter()
+        in_turn = []
         for _, key, order in sorted(due, key=lambda d: d[:2]):
-            if len(claimed) < limit and self._tx.try_lock(self._db.standing, key):
+            rounds[order.partner_id] += 1
+            in_turn.append((rounds[order.partner_id], order.partner_id, key, order))
+        share = Counter(partner_id for _, partner_id, _, _ in sorted(in_turn, key=lambda d: d[:2])[:limit])
+        for _, partner_id, key, order in in_turn:
+            if share[partner_id] and self._tx.try_lock(self._db.standing, key):
+                share[partner_id] -= 1
                 claimed.append(order)
         return claimed
 
