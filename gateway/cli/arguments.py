@@ -12,6 +12,8 @@ from gateway.cli.common import CliError, ExitCode
 from schemas.primitives import STORED, ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
 from schemas.wording import told
 
+_FIRST_YEAR: Final = 1970
+
 _KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -56,7 +58,14 @@ ValidUntil = Annotated[
 
 
 def in_utc(given: datetime, *, unless_told: tzinfo = UTC) -> datetime:
-    """A day or moment as given, in UTC: with its own offset, or else that of this zone."""
+    """A day or moment as given, in UTC: with its own offset, or else that of this zone.
+
+    Raises:
+        CliError: it is before any time that is kept: a year before it would be none.
+    """
+    if given.year < _FIRST_YEAR:
+        # Not by strftime, which writes a year without its zeros here.
+        raise CliError(f"{given.date()} is too early: from {_FIRST_YEAR} on.", ExitCode.USAGE)
     return (given.replace(tzinfo=unless_told) if given.tzinfo is None else given).astimezone(UTC)
 
 

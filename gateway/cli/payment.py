@@ -48,13 +48,19 @@ class OpenState(StrEnum):
     REVERSING = "reversing"
 
 
+_AGE_MAX: Final = timedelta(days=36_500)
+
+
 def _age(text: str | timedelta) -> timedelta:
     if isinstance(text, timedelta):
         return text  # the default
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if found is None:
         raise typer.BadParameter("a number with a unit: 90s, 15m, 2h or 3d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    age = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if age > _AGE_MAX:
+        raise typer.BadParameter(f"at most {_AGE_MAX.days}d")
+    return age
 
 
 Older = Annotated[timedelta, typer.Option("--older", metavar="AGE", parser=_age, help="Than this: 90s, 15m, 2h, 3d.")]

@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from gateway.cli import arguments
+from gateway.cli.common import ExitCode
 from tests.support.cli import mypay
 
 FROM_BEFORE = "shop-4111111111111111"
@@ -67,3 +68,16 @@ def test_a_wrong_value_is_told_without_the_librarys_prefixes(
     err = " ".join(mypay(*command, *more).expect(2).err.replace("│", " ").split())
     assert told in err
     assert "Value error" not in err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("customer", "notice", "c1", "--to", "0001-01-01"),
+        ("customer", "disclosures", "c1", "--from", "0001-01-01"),
+        ("payment", "list", "--older", "999999d"),
+    ],
+)
+def test_a_time_that_no_calendar_has_is_told(given: tuple[str, ...]) -> None:
+    ran = mypay(*given).expect(ExitCode.USAGE)
+    assert "0001-01-01" in ran.err or "--older" in ran.err
