@@ -61,12 +61,15 @@ def in_utc(given: datetime, *, unless_told: tzinfo = UTC) -> datetime:
     """A day or moment as given, in UTC: with its own offset, or else that of this zone.
 
     Raises:
-        CliError: it is before any time that is kept: a year before it would be none.
+        CliError: it is before any time that is kept: a year before it would be none; or past the last one.
     """
     if given.year < _FIRST_YEAR:
         # Not by strftime, which writes a year without its zeros here.
         raise CliError(f"{given.date()} is too early: from {_FIRST_YEAR} on.", ExitCode.USAGE)
-    return (given.replace(tzinfo=unless_told) if given.tzinfo is None else given).astimezone(UTC)
+    try:
+        return (given.replace(tzinfo=unless_told) if given.tzinfo is None else given).astimezone(UTC)
+    except OverflowError:
+        raise CliError(f"{given.date()} is too late.", ExitCode.USAGE) from None
 
 
 def end_of_key(given: datetime | None, *, now: datetime) -> datetime | None:

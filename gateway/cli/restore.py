@@ -1,11 +1,12 @@
 """``mypay restore …``: after PostgreSQL was restored to a point in time, so that nothing is paid twice or forgotten."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 
 from gateway.app import restored_doubts, restoring
+from gateway.cli.arguments import in_utc
 from gateway.cli.common import CliError, ExitCode, Json, kafka, load_settings, postgres_dsn, print_json, run, say
 from gateway.cli.operating import current_actor, operated
 from gateway.database.roles import Role
@@ -33,7 +34,7 @@ Margin = Annotated[
 
 
 def _moment(*, to: datetime, **_: object) -> str:
-    return to.astimezone(UTC).isoformat(timespec="seconds")
+    return in_utc(to).isoformat(timespec="seconds")
 
 
 def _network(*, network: str, **_: object) -> str:
