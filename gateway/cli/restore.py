@@ -1,6 +1,6 @@
 """``mypay restore …``: after PostgreSQL was restored to a point in time, so that nothing is paid twice or forgotten."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +34,11 @@ Margin = Annotated[
 
 
 def _moment(*, to: datetime, **_: object) -> str:
-    return in_utc(to).isoformat(timespec="seconds")
+    moment = in_utc(to)
+    if moment > datetime.now(UTC):
+        # Nothing would be found that was paid since: all of it would be paid again.
+        raise CliError(f"--to: no database was restored to {moment.isoformat()}, which is yet to come.", ExitCode.USAGE)
+    return moment.isoformat(timespec="seconds")
 
 
 def _network(*, network: str, **_: object) -> str:
