@@ -97,7 +97,7 @@ async def _process(stage: str, network: str | None) -> None:
                 await run(process, stopping)
             finally:
                 # Where it failed, too: what closes now is waited for no longer than any other stop.
-                stopping.set()
+                stopping.close()
 
     drain_s = settings.stop_s + (settings.execution_drain_s if stage == "execution" else 0.0)
     ended = await run_until_stopped(work(), stopping, drain_s=drain_s)

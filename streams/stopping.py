@@ -30,6 +30,11 @@ class StopSignal(asyncio.Event):
         self.awaited = True
         return await super().wait()
 
+    def close(self) -> None:
+        """Set it from within, where a stage has done all that it will: what fails or closes then is waited for."""
+        self.awaited = True
+        self.set()
+
 
 @unique
 class Ended(StrEnum):

@@ -52,6 +52,36 @@ async def test_a_stage_that_waits_for_a_server_past_its_time_is_cancelled() -> N
     assert await asyncio.wait_for(running, LONG_S) is Ended.CANCELLED
 
 
+async def test_a_stage_that_failed_before_it_had_started_fails_once_it_has_closed() -> None:
+    stopping = StopSignal()
+
+    async def stage() -> None:
+        try:
+            raise LookupError
+        finally:
+            stopping.close()
+            # As whoever closes connections: others are at work meanwhile.
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    with pytest.raises(LookupError):
+        await run_until_stopped(stage(), stopping, drain_s=LONG_S)
+
+
+async def test_a_stage_that_failed_and_cannot_close_is_no_clean_end() -> None:
+    stopping = StopSignal()
+
+    async def stage() -> None:
+        try:
+            raise LookupError
+        finally:
+            stopping.close()
+            await never()
+
+    ended = await run_until_stopped(stage(), stopping, drain_s=SHORT_S)
+    assert (ended, stopping.awaited) == (Ended.CANCELLED, True)
+
+
 async def test_a_part_that_cancels_its_stage_while_it_stops_is_no_error_of_the_process() -> None:
     stopping = StopSignal()
 
