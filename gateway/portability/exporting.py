@@ -197,10 +197,8 @@ class ExportService:
         """Decide under the consent's lock that this attempt may begin."""
         request = stored.request
         async with self._store.transaction() as uow:
-            consents = await uow.consents.lock([export.consent_key])
-            recipients = await uow.portability.recipients([request.rcv_org_code])
+            using = await _using(uow, stored)
             now = self._clock.now()
-        using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code))
         refused = refuse_export(request, using, self._settings.org_code, now)
         if refused is not None:
             raise _StoppedError(refused)
@@ -279,11 +277,9 @@ class ExportService:
 
     async def _check(self, attempt: _Attempt) -> datetime:
         """Read again what permits the export, and say that this worker is still at it; returns when that was."""
-        export, request = attempt.export, attempt.stored.request
+        export = attempt.export
         async with self._store.transaction() as uow:
-            consents = await uow.consents.lock([export.consent_key])
-            recipients = await uow.portability.recipients([request.rcv_org_code])
-            using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code), attempt.key.kid)
+            using = await _using(uow, attempt.stored, attempt.key.kid)
             # After the lock: what ended before it has ended.
             now = self._clock.now()
             refused = self._refuse(attempt, using, now)
@@ -312,16 +308,14 @@ class ExportService:
 
     async def _finish(self, attempt: _Attempt) -> None:
         """Make the export whole, if what permits it does so still: decided under the consent's lock."""
-        export, stored, request = attempt.export, attempt.stored, attempt.stored.request
+        export, stored = attempt.export, attempt.stored
         refused: Reason | None = None
         async with self._store.transaction() as uow:
-            consents = await uow.consents.lock([export.consent_key])
+            using = await _using(uow, stored, attempt.key.kid)
             standing = await uow.portability.lock_export(export)
-            recipients = await uow.portability.recipients([request.rcv_org_code])
             now = self._clock.now()
             if standing is None or (standing.attempt, standing.state) != (export.attempt, ExportState.SENDING):
                 raise _LostError
-            using = Using(consents.get(export.consent_key), recipients.get(request.rcv_org_code), attempt.key.kid)
             refused = self._refuse(attempt, using, now)
             if refused is None:
                 manifest = self._manifest(attempt)
@@ -387,6 +381,17 @@ class ExportService:
             await uow.portability.finish_request(stored.key)
             await uow.outbox.append(void_events(standing, standing.attempt, stored, reason, now))
             await uow.outbox.append([ended_event(export, stored, reason, now)])
+
+
+async def _using(uow: PortabilityUnit, stored: StoredRequest, kid: str | None = None) -> Using:
+    """What an export of this request is made under, read once its consent is locked."""
+    request = stored.request
+    consents = await uow.consents.lock([stored.consent_key])
+    recipients = await uow.portability.recipients([request.rcv_org_code])
+    # Read again: the customer may have asked since the export was claimed.
+    asked = await uow.portability.requests([stored.key]) if request.is_scheduled else {}
+    since = asked[stored.key].accessed_at if stored.key in asked else None
+    return Using(consents.get(stored.consent_key), recipients.get(request.rcv_org_code), kid, since)
 
 
 def _consents(records: Sequence[dict[str, object]]) -> Lists:

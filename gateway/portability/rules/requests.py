@@ -171,17 +171,27 @@ def silent_since(now: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Using:
-    """What an export is made under: read under the consent's lock, or between two chunks."""
+    """What an export is made under: read under the consent's lock, or between two chunks.
+
+    Attributes:
+        accessed_at: of a scheduled request: when the customer last asked for anything for its recipient.
+    """
 
     consent: Consent | None
     recipient: Recipient | None
     kid: str | None = None
+    accessed_at: datetime | None = None
 
 
 def refuse_export(request: PortabilityRequest, using: Using, org_code: str, now: datetime) -> Reason | None:
-    """Why an export must not go on: what permitted it has ended, or the key that it is encrypted to is another now."""
+    """Why an export must not go on: what permitted it has ended, or the key that it is encrypted to is another now.
+
+    A scheduled one may have waited since it was due: the customer's silence counts until the moment when it is made.
+    """
     refused = refuse_request(request, consent=using.consent, recipient=using.recipient, org_code=org_code, now=now)
     if refused is not None:
         return refused
+    if using.accessed_at is not None and lapse(using.accessed_at, now) is not Lapse.GOES_ON:
+        return LAPSED
     key = using.recipient.key if using.recipient else None
     return KEY_CHANGED if using.kid is not None and (key is None or key.kid != using.kid) else None

@@ -511,6 +511,50 @@ async def test_it_stops_after_six_months_of_silence(rig: PortabilityRig, days: i
     assert [s for s in rig.partner_told() if s == "stopped"] == told
 
 
+async def waiting(rig: PortabilityRig, *, silent_for: timedelta) -> None:
+    """The second export of a scheduled request was due, and waits; its customer has been silent for so long."""
+    await scheduled(rig)
+    rig.clock.advance(7 * 86_400)
+    assert await rig.schedule.begin_due() == 1
+    key = ("partner-1", "request-1")
+    row = rig.database.transmissions.rows[key]  # type: ignore[index]
+    rig.database.transmissions.rows[key] = replace(row, accessed_at=rig.clock.now() - silent_for)  # type: ignore[index]
+
+
+async def test_an_export_that_waited_beyond_six_months_of_silence_is_not_made(rig: PortabilityRig) -> None:
+    await waiting(rig, silent_for=timedelta(days=180))
+    sent = len(rig.kafka.records)
+    rig.clock.advance(5 * 86_400)
+    await rig.make_all()
+    assert len(rig.kafka.records) == sent
+    assert state(rig) == [ExportState.COMPLETE, ExportState.VOID]
+    assert rig.told()[-1][1]["reason"]["text"] == "the customer has asked for nothing for six months"
+    # The request itself stops when it is due next.
+    rig.clock.advance(2 * 86_400)
+    await rig.schedule.begin_due()
+    assert rig.partner_told()[-2:] == ["voided", "stopped"]
+
+
+async def test_an_export_is_void_whose_customer_has_been_silent_for_six_months_before_its_last_chunk(
+    rig: PortabilityRig,
+) -> None:
+    await waiting(rig, silent_for=timedelta(days=180))
+    rig.pay(1, 2, 3, 4, changed_at=rig.clock.now())
+    sent = len(rig.kafka.records)
+    await cut_at(rig, 1, lambda: rig.clock.advance(5 * 86_400))
+    assert len(rig.kafka.records) == sent + 1
+    assert state(rig) == [ExportState.COMPLETE, ExportState.VOID]
+    assert not rig.unlogged()
+
+
+async def test_an_export_goes_on_whose_customer_has_asked_since_it_was_due(rig: PortabilityRig) -> None:
+    await waiting(rig, silent_for=timedelta(days=180))
+    rig.clock.advance(5 * 86_400)
+    await rig.take(rig.record(request_id="request-2"))
+    await rig.make_all()
+    assert state(rig) == [ExportState.COMPLETE] * 3
+
+
 async def test_it_stops_once_its_purpose_is_revoked(rig: PortabilityRig) -> None:
     await scheduled(rig)
     end_purpose(rig, Purpose.PORTABILITY)
