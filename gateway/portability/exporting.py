@@ -116,7 +116,7 @@ class _Attempt:
 
 
 class ExportService:
-    """Makes exports, one after the other. Any number of workers may do so side by side.
+    """Makes exports, one after the other, one of each partner's in turn. Any number of workers may do so side by side.
 
     Args:
         watch: compares exports with the ends of consents; None: nobody looks.
@@ -144,13 +144,16 @@ class ExportService:
         self._clock = clock
         self._worker = worker
         self._settings = settings
+        # Whose turn was the last: who has many waiting holds up nobody else.
+        self._served = ""
 
     async def make_one(self) -> bool:
-        """Make the oldest export that waits, or go on with one that a dead worker left; False where there is none."""
+        """Make an export that waits, or go on with one that a dead worker left; False where there is none."""
         claimed = await until_done(self._claim)
         if claimed is None:
             return False
         export, stored = claimed
+        self._served = export.partner_id
         try:
             attempt = await self._begin(export, stored)
             await self._send_all(attempt)
@@ -179,7 +182,9 @@ class ExportService:
     async def _claim(self) -> tuple[Export, StoredRequest] | None:
         async with self._store.transaction() as uow:
             now = self._clock.now()
-            claimed = await uow.portability.claim(worker=self._worker, now=now, until=self._leased(now))
+            claimed = await uow.portability.claim(
+                worker=self._worker, now=now, until=self._leased(now), after=self._served
+            )
             if claimed is not None and claimed[0].attempt > 1:
                 before, stored = claimed
                 await uow.outbox.append(void_events(before, before.attempt - 1, stored, ATTEMPT_LOST, now))

@@ -46,10 +46,11 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text
                      $7::timestamptz[], $8::timestamptz[])
 
 -- name: claim
+-- Of the next partner behind one: a look into the index, whatever waits of the others.
 WITH next AS MATERIALIZED (
     SELECT partner_id, request_id, number FROM portability_export
-    WHERE state IN ('waiting', 'sending') AND (leased_until IS NULL OR leased_until <= $2)
-    ORDER BY created_at
+    WHERE state IN ('waiting', 'sending') AND (leased_until IS NULL OR leased_until <= $2) AND partner_id > $4
+    ORDER BY partner_id, created_at
     LIMIT 1
     FOR NO KEY UPDATE SKIP LOCKED
 )

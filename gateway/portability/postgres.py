@@ -111,8 +111,12 @@ class PostgresPortabilityStore:
                 [e.changed_at for e in exports],
             )
 
-    async def claim(self, *, worker: str, now: datetime, until: datetime) -> tuple[Export, StoredRequest] | None:
-        row = await self._connection.fetchrow(_SQL.claim, worker, now, until)
+    async def claim(
+        self, *, worker: str, now: datetime, until: datetime, after: str = ""
+    ) -> tuple[Export, StoredRequest] | None:
+        row = await self._connection.fetchrow(_SQL.claim, worker, now, until, after)
+        if row is None and after:
+            row = await self._connection.fetchrow(_SQL.claim, worker, now, until, "")
         if row is None:
             return None
         export = _export(row)

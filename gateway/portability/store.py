@@ -51,9 +51,12 @@ class PortabilityStore(Protocol):
     async def add_exports(self, exports: Sequence[Export]) -> None:
         """Begin exports. One that exists is a bug and fails."""
 
-    async def claim(self, *, worker: str, now: datetime, until: datetime) -> tuple[Export, StoredRequest] | None:
-        """Take the oldest export that nobody works on; its attempts count one more, and it is SENDING.
+    async def claim(
+        self, *, worker: str, now: datetime, until: datetime, after: str = ""
+    ) -> tuple[Export, StoredRequest] | None:
+        """Take an export that nobody works on; its attempts count one more, and it is SENDING.
 
+        It is the oldest of the first partner behind ``after``, by id; behind the last one comes the first.
         What it tells of chunks is of the attempt before.
         """
 

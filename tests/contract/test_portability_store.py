@@ -101,6 +101,24 @@ async def test_an_export_is_claimed_by_one_worker_until_its_lease_runs_out(store
         assert (again[0].attempt, again[0].state, again[0].leased_by) == (2, ExportState.SENDING, "c")
 
 
+async def test_exports_are_claimed_in_turns_of_their_partners(store: Store) -> None:
+    other = PartnerId("partner-2")
+    await begun(store, *(export(n) for n in (1, 2, 3)))
+    asked = request()
+    theirs = replace(asked, request=asked.request.model_copy(update={"partner_id": other}))
+    async with store.transaction() as uow:
+        await uow.portability.add([theirs])
+        await uow.portability.add_exports([replace(export(9), partner_id=other), replace(export(8), partner_id=other)])
+
+    async def claim(after: str) -> tuple[str, int] | None:
+        async with store.transaction() as uow:
+            found = await uow.portability.claim(worker="a", now=later(10), until=later(60), after=after)
+            return found and (found[0].partner_id, found[0].number)
+
+    claims = [await claim(after) for after in ("", P1, other, other, P1, P1)]
+    assert claims == [(P1, 1), (other, 8), (P1, 2), (P1, 3), (other, 9), None]
+
+
 async def test_who_lost_an_export_cannot_go_on_with_it(store: Store) -> None:
     await begun(store, export())
     claims = []

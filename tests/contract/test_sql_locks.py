@@ -442,7 +442,7 @@ SKIPS: Final = {
     },
     "portability.claim": Lock(
         *(load("portability").claim, "portability_export", (export_row,)),
-        lambda _: ("w", LATER, LATER + timedelta(days=1)),
+        lambda _: ("w", LATER, LATER + timedelta(days=1), ""),
         number_of("request_id", "q"),
     ),
     "portability.claim_due": Lock(

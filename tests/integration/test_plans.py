@@ -215,6 +215,25 @@ async def test_of_a_day_s_standing_orders_no_more_are_read_than_everybody_s_turn
     assert max(n["Actual Loops"] * (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) for n in reads) < read_max
 
 
+@pytest.mark.parametrize("after", ["", "many", "few-1"])
+async def test_of_the_exports_that_wait_no_more_are_read_than_the_one_that_is_made(
+    young: asyncpg.Connection, after: str
+) -> None:
+    await young.execute(
+        "INSERT INTO portability_export (partner_id, request_id, number, consent_id, state, created_at, changed_at) "
+        "SELECT CASE WHEN n <= $1 THEN 'many' ELSE 'few-' || n % 3 END, 'r-' || n, 1, 'c', 'waiting', now(), now() "
+        "FROM generate_series(1, $1 + 20) AS n",
+        DUE,
+    )
+    await young.execute(set_sql(working_settings("mypay-test"), local=False))
+    sql = dict(statements())["portability.claim"]
+    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {sql}")
+    told = await young.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim('w', now(), now(), '{after}')")
+    plan = json.loads(told)[0]["Plan"]
+    reads = [n for n in nodes(plan) if n.get("Relation Name") == "portability_export" and "Scan" in n["Node Type"]]
+    assert max(n["Actual Loops"] * (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) for n in reads) <= 1
+
+
 PAID: Final = 2_000
 _PAID: Final = """
     INSERT INTO payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation,

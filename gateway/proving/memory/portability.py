@@ -105,14 +105,16 @@ class MemoryPortabilityStore:
             if not await self._tx.insert(self._db.exports, export.key, export):
                 raise StoreIntegrityError("portability_export_pkey")
 
-    async def claim(self, *, worker: str, now: datetime, until: datetime) -> tuple[Export, StoredRequest] | None:
+    async def claim(
+        self, *, worker: str, now: datetime, until: datetime, after: str = ""
+    ) -> tuple[Export, StoredRequest] | None:
         await self._boundary("portability.claim")
         free = [
             row
             for _, row in self._tx.items(self._db.exports)
             if row.state in _OPEN and (row.leased_until is None or row.leased_until <= now)
         ]
-        for row in sorted(free, key=lambda e: (e.created_at, e.key)):
+        for row in sorted(free, key=lambda e: (e.partner_id <= after, e.partner_id, e.created_at, e.key)):
             if not self._tx.try_lock(self._db.exports, row.key):
                 continue
             claimed = replace(

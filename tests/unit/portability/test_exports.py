@@ -445,6 +445,18 @@ def _read_as(rig: PortabilityRig, org_code: str) -> None:
             reader.take(row.event.event_type, row.event.body)
 
 
+async def test_exports_are_made_in_turns_of_their_partners(rig: PortabilityRig) -> None:
+    await rig.take(*(rig.record(request_id=f"many-{n}") for n in range(3)))
+    elsewhere = terms(partner_id="partner-2", portability=PURPOSE)
+    rig.database.put_consent(Consent(elsewhere, 1, ConsentStatus.AUTH))
+    rig.clock.advance(1)
+    await rig.take(rig.record(partner_id="partner-2", signature="theirs"))
+    order = []
+    while await rig.stage.exports.make_one():
+        order.append(rig.told()[-1][1]["partner_id"])
+    assert order == ["partner-1", "partner-2", "partner-1", "partner-1"]
+
+
 # --- again and again ---
 
 
