@@ -166,6 +166,10 @@ class PostgresSharingStore:
     async def holders(self, keys: Sequence[ConsentKey]) -> Sequence[Holder]:
         return [_holder(r) for r in await self._connection.fetch(_SQL.holders, *_columns(keys))]
 
+    async def ended(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, datetime]:
+        rows = await self._connection.fetch(_SQL.ended, *_columns(keys))
+        return {(r["partner_id"], r["consent_id"]): r["ended_at"] for r in rows}
+
     async def add_shares(self, shares: Sequence[ShareRow]) -> frozenset[ShareKey]:
         if not shares:
             return frozenset()

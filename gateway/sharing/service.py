@@ -163,9 +163,10 @@ class SharingService:
                 return 0
             if page.settled or page.changed:
                 consents = await self._hold(uow, {*page.changed, *(p.consent_key for p in page.settled)})
+                # Before anything is shared: what is permitted anew belongs to a new round.
+                told = await self._tell_erasures(uow, page.changed, consents)
                 if page.settled:
                     shared, decided_at = await self._share(uow, page.settled, consents)
-                told = await self._tell_erasures(uow, page.changed, consents)
         if self._watch is not None and decided_at is not None and shared:
             self._watch.intended([p.consent_key for p in page.settled], decided_at)
         if page.settled or page.changed:
@@ -303,8 +304,10 @@ class SharingService:
         approved = await uow.sharing.approved()
         now = self._clock.now()
         noticed = []
+        ended = await uow.sharing.ended(sorted(set(keys)))
         for holder in await uow.sharing.holders(sorted(set(keys))):
-            cause = None if holder.notice else erase_cause(holder, consents.get(holder.key), approved, now)
+            consent, ended_at = consents.get(holder.key), ended.get(holder.key)
+            cause = None if holder.notice else erase_cause(holder, consent, approved, now, ended_at)
             if cause is not None:
                 notice_id = uuid5(_NOTICES, f"{holder.affiliate_id}/{holder.reference}")
                 notice = Notice(notice_id, cause, now, now + self._settings.erase_within)

@@ -120,6 +120,13 @@ FROM share_holder r
 JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
 ORDER BY r.partner_id, r.consent_id, r.affiliate_id, r.round DESC
 
+-- name: ended
+SELECT partner_id, consent_id, max(ended_at) AS ended_at
+FROM consent_purpose_end
+JOIN unnest($1::text[], $2::text[]) AS k (partner_id, consent_id) USING (partner_id, consent_id)
+WHERE purpose = 'sharing'
+GROUP BY partner_id, consent_id
+
 -- name: add_shares
 -- Where some are there: others are written by COPY.
 INSERT INTO share (partner_id, payment_id, affiliate_id, consent_id, consent_version, round, share_id, key_id, uses, fields,

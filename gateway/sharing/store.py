@@ -58,6 +58,9 @@ class SharingStore(Protocol):
     async def holders(self, keys: Sequence[ConsentKey]) -> Sequence[Holder]:
         """Whoever was ever given something under these consents, each affiliate's latest round. Hold their locks."""
 
+    async def ended(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, datetime]:
+        """When sharing was last ended under these consents, whatever they permit now; no entry where it never was."""
+
     async def add_shares(self, shares: Sequence[ShareRow]) -> frozenset[ShareKey]:
         """Record shares; return the keys of those that did not exist. One that exists is left as it is."""
 

@@ -16,6 +16,8 @@ from gateway.app.sharing import SharingConnections, SharingTerms, sharing
 from gateway.base.calendar import SEOUL
 from gateway.base.process import SilentObserver
 from gateway.consents.rules.consent import Consent
+from gateway.consents.rules.purposes import PurposeEnd
+from gateway.consents.store import PurposeEndRow
 from gateway.disclosure.rules.sequence import Step
 from gateway.network.exchange import Operation
 from gateway.outbox.bundles import members_of
@@ -568,6 +570,29 @@ async def test_what_is_permitted_again_comes_under_another_reference(stage: Shar
     assert len(notices) == 2
     assert [s.consent_ref in notices for s in shares] == [True, True, False, False]
     assert len({s.customer for s in shares}) == 2
+
+
+async def test_what_was_given_before_an_end_must_be_erased_though_it_is_permitted_again_by_now(stage: Sharing) -> None:
+    """The stage stood still meanwhile: it sees the consent as it is, and both changes at once."""
+    backend = stage.backend
+    await settle(backend, 1)
+    await stage.drain()
+    stage.clock.advance(2)
+    end = PurposeEndRow(KEY, 2, Purpose.SHARING, PurposeEnd.REVOKED, 1, later(1))
+    async with backend.store.transaction() as uow:
+        await uow.consents.add_purpose_ends([end])
+    await change(backend, replace(permits(), ended=frozenset({Purpose.SHARING})))
+    await change(backend, permits())
+    await settle(backend, 2)
+    await stage.drain()
+    notices = await stage.told(EraseNotice)
+    assert [n.cause for n in notices] == [EraseCause.ENDED] * 2
+    old = {n.consent_ref for n in notices}
+    assert [s.consent_ref in old for s in await stage.told(PaymentShared)] == [True, True, False, False]
+    # And no more than once.
+    await change(backend, permits())
+    await stage.drain()
+    assert len(await stage.told(EraseNotice)) == 2
 
 
 async def test_the_sweep_finds_what_no_event_told(stage: Sharing) -> None:

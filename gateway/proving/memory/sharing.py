@@ -168,6 +168,16 @@ class MemorySharingStore:
                 latest[key, affiliate] = row
         return list(latest.values())
 
+    async def ended(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, datetime]:
+        await self._boundary("sharing.ended")
+        wanted = frozenset(keys)
+        found = sorted(
+            (row.ended_at, row.key)
+            for _, row in self._tx.items(self._db.purpose_ends)
+            if row.key in wanted and row.purpose is Purpose.SHARING
+        )
+        return {key: ended_at for ended_at, key in found}
+
     async def add_shares(self, shares: Sequence[ShareRow]) -> frozenset[ShareKey]:
         await self._boundary("sharing.add_shares")
         return frozenset([s.key for s in shares if await self._tx.insert(self._db.sharing.shares, s.key, s)])

@@ -160,7 +160,11 @@ def _made(fields: frozenset[SharingField]) -> tuple[tuple[str, _Make], ...]:
 
 
 def erase_cause(
-    holder: Holder, consent: Consent | None, approved: Collection[tuple[str, str]], now: datetime
+    holder: Holder,
+    consent: Consent | None,
+    approved: Collection[tuple[str, str]],
+    now: datetime,
+    ended_at: datetime | None = None,
 ) -> EraseCause | None:
     """Why an affiliate must erase what it was given under a consent; None while it may use it.
 
@@ -171,11 +175,15 @@ def erase_cause(
         consent: as it was read under its lock.
         approved: (affiliate, use) of every approval that was not withdrawn.
         now: read after the lock was taken.
+        ended_at: when sharing was last ended under the consent: what was given before goes, also where the customer
+            has permitted it again before anybody looked.
     """
     if consent is None or consent.status not in (ConsentStatus.AUTH, ConsentStatus.SUSP):
         return EraseCause.ENDED
     terms = consent.terms.sharing
     if terms is None or Purpose.SHARING in consent.ended or now >= end_of(consent.terms, Purpose.SHARING):
+        return EraseCause.ENDED
+    if ended_at is not None and ended_at > holder.since:
         return EraseCause.ENDED
     if holder.affiliate_id not in terms.affiliates or not set(terms.purposes).issuperset(holder.uses):
         return EraseCause.DROPPED
