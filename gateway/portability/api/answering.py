@@ -27,6 +27,7 @@ from gateway.portability.api.rules.calls import (
     Span,
     first_position,
     read_call,
+    told_tran_id,
     tran_id_of,
 )
 from gateway.portability.api.rules.codes import RefusedCallError, RspCode, message
@@ -224,15 +225,16 @@ class PullService:
         return found[0]
 
     def _event(self, asked: Asked, consent: Consent, recipient: Recipient, records: int, now: datetime) -> OutboxEvent:
+        tran_id = told_tran_id(asked.tran_id)
         told = PortabilityEvent.of_stored(
             partner_id=consent.terms.partner_id,
             consent_id=consent.terms.consent_id,
             consent_version=consent.version,
-            request_id=asked.tran_id,
+            request_id=tran_id,
             status="pulled",
             rcv_org_code=recipient.org_code,
             records=records,
-            x_api_tran_id=asked.tran_id,
+            x_api_tran_id=tran_id,
             x_api_type=asked.api_type.value,
             occurred_at=now,
         )

@@ -92,6 +92,18 @@ async def test_each_answer_is_a_use_that_is_written_before_it_leaves(rig: Rig) -
     assert len(rig.told()) == 1
 
 
+async def test_no_card_number_in_a_recipient_s_own_id_of_a_call_is_told_to_others(rig: Rig) -> None:
+    rig.pay(1)
+    number = "A1AAAAM4111111111111111XX"
+    headers = HEADERS | {"x-api-tran-id": number}
+    answer = await rig.api.answer(SHOWN, Call("GET", "/v1/consents", [("org_code", GATEWAY)], list(headers.items())))
+    # It comes back as it came: they know it.
+    assert (answer.code.value, answer.tran_id) == ("00000", number)
+    [event] = [row.event for row in rig.database.outbox]
+    assert b"4111111111111111" not in event.body
+    assert event.body.count(b'"A1AAAAM411111XXXXXX1111XX"') == 2
+
+
 @pytest.mark.parametrize("status", list(ConsentStatus))
 async def test_a_consent_permits_while_it_is_in_force(rig: Rig, status: ConsentStatus) -> None:
     rig.database.put_consent(Consent(terms(portability=PURPOSE), 1, status))

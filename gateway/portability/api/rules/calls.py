@@ -20,7 +20,7 @@ from gateway.base.keys import ConsentKey
 from gateway.portability.api.rules.codes import RefusedCallError, RspCode
 from schemas.codec import parse_strictly
 from schemas.consents import PortabilityScope
-from schemas.primitives import ConsentId, PartnerId
+from schemas.primitives import ConsentId, PartnerId, holds_card_number
 
 VERSION: Final = "v1"
 LIMIT_MAX: Final = 500
@@ -163,6 +163,7 @@ class Asked:
 
 
 _TRAN_ID: Final = re.compile(r"[A-Za-z0-9]{25}")
+_LONG: Final = re.compile(r"[0-9]{12,}")
 _CONSENT: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})/([A-Za-z0-9][A-Za-z0-9._-]{0,99})")
 _ORG_CODE: Final = re.compile(r"[A-Za-z0-9]{10}")
 _DAY: Final = re.compile(r"[0-9]{8}")
@@ -176,6 +177,13 @@ def tran_id_of(call: Call) -> str | None:
     """``x-api-tran-id`` to be said again; None where there is none that is well formed."""
     values = [v for n, v in call.headers if n == "x-api-tran-id"]
     return values[0] if len(values) == 1 and _TRAN_ID.fullmatch(values[0]) else None
+
+
+def told_tran_id(tran_id: str) -> str:
+    """A recipient's ``x-api-tran-id`` as others are told it: without the middle digits of what may be a card number."""
+    if not holds_card_number(tran_id):
+        return tran_id
+    return _LONG.sub(lambda found: f"{found[0][:6]}{'X' * (len(found[0]) - 10)}{found[0][-4:]}", tran_id)
 
 
 def read_call(call: Call, *, org_code: str, now: datetime) -> Asked:
