@@ -142,3 +142,17 @@ def test_operators_and_partners_options_do_not_mix(key: Path) -> None:
     revoke = ("consent", "revoke", "c-1", "--partner", "p-1")
     assert "--reason" in mypay(*revoke, "--key", key, "--reason", "x").expect(2).err
     assert "--key" in mypay(*revoke, "--assertion", "-").expect(2).err
+
+
+@pytest.mark.parametrize("command", ["revoke", "suspend", "resume"])
+def test_no_card_number_goes_to_the_partner_as_an_operator_s_reason(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever --why says: that is for the record alone."""
+    monkeypatch.setenv("MYPAY_POSTGRES_DSN", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setattr("gateway.cli.operating.run", lambda step: step.close())
+    monkeypatch.setattr("gateway.cli.consent.run", lambda step: pytest.fail("it was done"))
+    given = ("--partner", "p-1", "--operator", "kim", "--why", "asked for", "--reason", "card 4111 1111 1111 1111")
+    told = mypay("consent", command, "c-1", *given).expect(2).err
+    assert "reason holds what looks like a card number" in " ".join(told.split())
+    assert "4111" not in told
