@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from gateway.app import bound_state
 from gateway.app.clock import SystemClock
 from gateway.app.errors import OperationRefusedError
@@ -30,10 +32,13 @@ from gateway.settlement.resolutions import OpenBreak, RecordPlace, Resolution
 from schemas.codec import decode, encode_json
 from schemas.consents import ConsentStatus
 from schemas.primitives import ConsentId, FundingToken, NetworkId, PartnerId
-from schemas.sharing import SharingUse
+from schemas.sharing import SharingUse, ShortText
+from schemas.wording import told
 
 REPLAY_PROPOSED_MAX: Final = 500
 """Dead letters of one proposal: more are not looked through by whoever is to approve it."""
+
+_SHORT_TEXT: Final[TypeAdapter[str]] = TypeAdapter(ShortText)
 
 
 def _key_of(payload: Payload) -> PartnerKey:
@@ -90,6 +95,12 @@ def _registered(key: PartnerKey, *, is_new: bool) -> str:
 
 async def _approve_affiliate(doing: Doing, payload: Payload) -> str:
     affiliate, use = payload["affiliate_id"], SharingUse(payload["use"])
+    for name, text in (("legal basis", payload["legal_basis"]), ("approver's name", doing.actor.operator)):
+        # Told with every share: where it may not be, nothing could be shared with anybody.
+        try:
+            _SHORT_TEXT.validate_python(text)
+        except ValidationError as error:
+            raise OperationRefusedError(f"The {name} {told(error.errors(include_input=False)[0])}.") from None
     await doing.registries.affiliates.approve(
         affiliate, use, payload["legal_basis"], approved_by=doing.actor.operator, now=datetime.now(UTC)
     )

@@ -9,7 +9,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.app.registries import disable_affiliate, open_registries
-from gateway.cli.arguments import ValidUntil, end_of_key, key_id
+from gateway.cli.arguments import LegalBasis, ValidUntil, end_of_key, key_id
 from gateway.cli.common import (
     CliError,
     ExitCode,
@@ -124,7 +124,7 @@ def list_(json_: Json = False) -> None:
 def approve(
     affiliate: AffiliateArgument,
     use: UseArgument,
-    legal_basis: Annotated[str, typer.Option(help="On what it rests: told with every share.")],
+    legal_basis: LegalBasis,
     propose: Propose = False,
     json_: Json = False,
 ) -> None:

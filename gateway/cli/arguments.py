@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.cli.common import CliError, ExitCode
 from schemas.primitives import STORED, ConsentIdField, CustomerIdField, FundingTokenField, PartnerIdField
+from schemas.sharing import ShortText
 from schemas.wording import told
 
 _FIRST_YEAR: Final = 1970
@@ -137,3 +138,7 @@ SomeCustomerOption = Annotated[
     str | None,
     typer.Option("--customer", metavar="CUSTOMER", parser=_parser(CustomerIdField), help="Of this customer alone."),
 ]
+LegalBasis = Annotated[
+    str, typer.Option(metavar="TEXT", parser=_parser(ShortText), help="On what it rests: told with every share.")
+]
+"""Where it is none that may be told, nothing could be shared with anybody."""

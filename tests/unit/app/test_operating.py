@@ -11,6 +11,7 @@ import pytest
 from gateway.app import operating
 from gateway.app.errors import OperationRefusedError
 from gateway.app.operating import Action, Actor, NotAnActorError, actor_of, recorded
+from gateway.app.operations import _approve_affiliate
 from gateway.app.sending_again import CutOffError
 from gateway.base.errors import (
     PublisherUnavailableError,
@@ -160,3 +161,17 @@ async def test_nothing_is_done_that_cannot_be_written_down_before(written: Writt
         async with recorded("", action):
             raise AssertionError("it is done")
     assert not action.has_begun
+
+
+@pytest.mark.parametrize(
+    ("basis", "operator", "told"),
+    [("x" * 301, "kim", "legal basis"), ("a law", "4111111111111111", "approver's name must not hold a card number")],
+)
+async def test_no_approval_is_given_that_could_not_be_told_with_every_share(
+    basis: str, operator: str, told: str
+) -> None:
+    """Also by a proposal of before, or at another door than the command line."""
+    payload = {"affiliate_id": "points", "use": "loyalty", "legal_basis": basis}
+    doing = SimpleNamespace(actor=Actor(operator, "ticket 7"), registries=None)
+    with pytest.raises(OperationRefusedError, match=told):
+        await _approve_affiliate(doing, payload)  # type: ignore[arg-type]

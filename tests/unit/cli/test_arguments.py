@@ -27,6 +27,15 @@ def test_a_new_id_keeps_todays_rules(name: str) -> None:
         parser(name)(FROM_BEFORE)
 
 
+@pytest.mark.parametrize("basis", ["", "card 4111 1111 1111 1111", "x" * 301, "two\nlines"])
+def test_on_what_an_approval_rests_is_what_may_be_told(basis: str) -> None:
+    """Sharing stood still for everybody where it could not be told."""
+    assert parser("LegalBasis")("the customer's consent, as of 2026") == "the customer's consent, as of 2026"
+    told = mypay("affiliate", "approve", "points", "loyalty", "--legal-basis", basis).expect(2).err
+    assert "--legal-basis" in told
+    assert "4111" not in told
+
+
 @pytest.mark.parametrize("name", EXISTING)
 def test_a_right_can_be_taken_away_whatever_the_id(name: str) -> None:
     assert parser(name)(FROM_BEFORE) == FROM_BEFORE
