@@ -6,7 +6,8 @@ import logging
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Final
 
@@ -19,6 +20,7 @@ from gateway.base import build
 from gateway.base.garbage_collection import collect_seldom
 from gateway.cli.common import EXIT_CODES, ExitCode
 from gateway.cli.explaining import ENV_DEBUG, debugging, end_with, tell
+from gateway.sealing.redaction import redact
 from schemas.wording import plain
 
 PROGRAM: Final = "mypay"
@@ -107,15 +109,26 @@ def _reflow(command: Any) -> None:
 
 
 class _Program(TyperGroup):
-    """Tells wrong arguments in our own words, whatever read them."""
+    """Tells wrong arguments in our own words, whatever read them, and no card number that was among them."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Read the program's own options."""
+        with _telling():
+            return super().make_context(*args, **more)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the noun's command."""
-        try:
+        with _telling():
             return super().invoke(ctx)
-        except BadParameter as error:
-            error.message = _told(error.message)
-            raise
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except ClickException as error:
+        error.message = redact(_told(error.message) if isinstance(error, BadParameter) else error.message)
+        raise
 
 
 def _told(message: str) -> str:

@@ -46,6 +46,24 @@ def test_help_tells_every_noun_and_every_exit_code() -> None:
     assert set(common.EXIT_CODES) == set(ExitCode)
 
 
+@pytest.mark.parametrize("json_", [(), ("--json",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "4111111111111111",
+        "--4111111111111111",
+        "token add --4111111111111111",
+        "consent 4111111111111111",
+        "consent revoke C-1 --partner p 4111111111111111",
+        "consent revoke C-1 --partner p --purpose 4111111111111111",
+    ],
+)
+def test_wrong_arguments_show_no_card_number(arguments: str, json_: tuple[str, ...]) -> None:
+    told = mypay(*arguments.split(), *json_).expect(2).err
+    assert "411111XXXXXX1111" in told
+    assert "4111111111111111" not in told
+
+
 @pytest.mark.parametrize("noun", sorted(cli._NOUNS))
 def test_every_noun_can_be_loaded(noun: str) -> None:
     ran = mypay(noun.replace("_", "-"), "--help").expect()
