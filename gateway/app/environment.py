@@ -45,9 +45,12 @@ def _check_file(path: Path) -> None:
     """Refuse a file of which a line would be passed over: a quote that is not closed must not leave a default standing.
 
     Raises:
-        WrongSettingError: it is no text, or a line of it is none.
+        WrongSettingError: it is a pipe or no text, or a line of it is none.
     """
     if not path.is_file():
+        # It would be read all the same, unchecked, and waited for without end where nobody writes.
+        if path.is_fifo():
+            raise WrongSettingError(f"{path} cannot be read: it is a pipe, not a file")
         return
     try:
         with path.open(encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 """Settings that a careless hand wrote: told by name, never passed over."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,20 @@ def test_no_time_is_without_end(value: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("MYPAY_REGISTRY_REFRESH_S", value)
     with pytest.raises(WrongSettingError, match="MYPAY_REGISTRY_REFRESH_S: must be"):
         read_settings()
+
+
+def test_a_pipe_in_the_files_place_is_refused_and_not_waited_for(nowhere: Path) -> None:
+    """A thread reads it in vain where it is not refused: the test would end all the same, and fail."""
+    os.mkfifo(nowhere / ".env")
+    told: list[str] = []
+    read = threading.Thread(target=_refused, args=(told,), daemon=True)
+    read.start()
+    read.join(10)
+    assert told == [".env cannot be read: it is a pipe, not a file"]
+
+
+def _refused(told: list[str]) -> None:
+    try:
+        read_settings()
+    except WrongSettingError as error:
+        told.append(str(error))
