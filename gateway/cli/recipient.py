@@ -241,7 +241,12 @@ def generate(
     """Make a key pair as a recipient would: to be handed data, and to open it."""
     made = ECKey.generate_key("P-256", {"use": "enc"})
     write_secret_file(out, json.dumps(made.as_dict(private=True)).encode())
-    public.write_text(json.dumps(made.as_dict(private=False)))
+    try:
+        public.write_text(json.dumps(made.as_dict(private=False)))
+    except BaseException:
+        # A private half alone is of no use, and would be in the way of the next run.
+        out.unlink(missing_ok=True)
+        raise
     say(f"The private key is in {out}, the public one in {public}.")
 
 
