@@ -6,6 +6,7 @@ from gateway.app.postgres import PostgresStore
 from gateway.app.settings import Settings
 from gateway.base.errors import StoreUnavailableError
 from gateway.base.process import Observer
+from gateway.base.validity import CLOCK_SKEW_MAX
 from gateway.database.dsn import DsnError, is_local
 from gateway.database.errors import DatabaseUnfitError
 from gateway.database.fitness import examine, faults
@@ -48,7 +49,8 @@ async def check_database(store: PostgresStore, settings: Settings, role: Role, d
 
     Raises:
         NotConfiguredError: it is not; the text says what is wrong and what to do.
-        StoreUnavailableError: it cannot be asked now, or is a standby that has yet to take over.
+        StoreUnavailableError: it cannot be asked now, or is a standby that has yet to take over; or this machine's
+            clock is far from the server's, as before NTP has set it.
     """
     try:
         async with store.connection() as connection:
@@ -58,6 +60,10 @@ async def check_database(store: PostgresStore, settings: Settings, role: Role, d
     if found.in_recovery:
         observer.note("database_is_a_standby", level="warning")
         raise StoreUnavailableError("the server is a standby")
+    # By a clock that is a month ahead consents end for good, and standing orders are paid that are not due.
+    if abs(found.ahead_s) > CLOCK_SKEW_MAX.total_seconds():
+        observer.note("clock_is_wrong", level="error", reason=f"{found.ahead_s:+.0f} s from PostgreSQL's")
+        raise StoreUnavailableError("this machine's clock is not the server's")
     trusted = is_local(dsn) or settings.postgres_allow_any_role
     if wrong := faults(found, role, any_role=trusted):
         raise NotConfiguredError(f"the database is not fit for {role.value}: " + "; ".join(wrong))

@@ -119,7 +119,10 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
     try:
         async with told_over_http(settings, stage, registry, health, observer, exemplars=spans is not None):
             await _connected(store, dsn, observer)
+            # A server that answers is not yet one to work with: a standby, or one with another time than ours.
+            health.readiness["start"] = _still_waits
             await until_done(partial(database.check_database, store, settings, user, dsn, observer))
+            del health.readiness["start"]
             yield Process(
                 settings=settings,
                 kafka=kafka,
@@ -214,6 +217,10 @@ def _certificates(settings: Settings, stage: str, network_id: str, kafka: KafkaS
     if network is not None and network.tls is not None:
         found["network"] = network.tls.certificate
     return found
+
+
+async def _still_waits() -> str:
+    return "it has not found the database fit yet"
 
 
 async def _connected(store: PostgresStore, dsn: str, observer: Observer) -> None:

@@ -6,6 +6,7 @@ behind its commits fails later, in the middle of a payment.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -38,6 +39,7 @@ class Found:
         can_rewrite: append-only tables that this user may change.
         applied: migration → digest, as the database remembers them.
         began_anew: the server's transaction numbers are behind those that a reader of the outbox has passed.
+        ahead_s: how far this machine's clock is ahead of the server's, at least; below zero where it is behind.
     """
 
     server_version: int
@@ -56,6 +58,7 @@ class Found:
     can_rewrite: tuple[str, ...]
     applied: Mapping[str, str]
     began_anew: bool = False
+    ahead_s: float = 0.0
 
     @property
     def unknown_migrations(self) -> list[str]:
@@ -70,10 +73,14 @@ async def examine(connection: "Connection[Any]", role: Role) -> Found:
         DatabaseUnfitError: it has no tables of ours, or does not let us see them.
     """
     needs = list(_needs(role))
+    asked = datetime.now(UTC)
     row = await connection.fetchrow(_SQL.examine, *map(list, zip(*needs, strict=True)), sorted(APPEND_ONLY))
+    answered = datetime.now(UTC)
     if row is None:
         raise AssertionError("a session without a user")
     fields = dict(row)
+    clock = fields.pop("clock")
+    fields["ahead_s"] = ahead_of(clock, asked=asked, answered=answered)
     fields["pooled"] = fields.pop("backend_pid") != connection.get_server_pid()
     try:
         applied = {r["name"]: r["digest"] for r in await connection.fetch(_SQL.migrations)}
@@ -86,6 +93,13 @@ async def examine(connection: "Connection[Any]", role: Role) -> Found:
         ) from None
     fields |= {"missing": tuple(row["missing"]), "can_rewrite": tuple(row["can_rewrite"]), "applied": applied}
     return Found(**fields, began_anew=not row["missing"] and await _began_anew(connection, role))
+
+
+def ahead_of(clock: datetime, *, asked: datetime, answered: datetime) -> float:
+    """By how many seconds our clock is ahead at least of one that told its time between a question and its answer."""
+    if asked > clock:
+        return (asked - clock).total_seconds()
+    return min(0.0, (answered - clock).total_seconds())
 
 
 async def _began_anew(connection: "Connection[Any]", role: Role) -> bool:

@@ -9,6 +9,7 @@ SELECT current_setting('server_version_num')::integer AS server_version,
        current_setting('server_encoding') AS encoding,
        (SELECT setting::bigint FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout') AS idle_ms,
        pg_backend_pid() AS backend_pid,
+       clock_timestamp() AS clock,
        current_user::text AS who,
        r.rolsuper OR r.rolcreaterole OR r.rolbypassrls OR r.rolreplication AS is_powerful,
        EXISTS (

@@ -1,23 +1,32 @@
 """A process looks at its database before it relies on it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta, tzinfo
+from typing import Self
 
 import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from gateway.app import database as database_of_process
+from gateway.app import process
+from gateway.app.database import check_database
 from gateway.app.errors import NotConfiguredError
 from gateway.app.postgres import PostgresStore
 from gateway.app.process import started_process
 from gateway.app.settings import Settings
-from gateway.base.errors import StoreForbiddenError
+from gateway.base.errors import StoreForbiddenError, StoreUnavailableError
+from gateway.base.process import SilentObserver
+from gateway.database import fitness
 from gateway.database.dsn import with_user
 from gateway.database.errors import DatabaseUnfitError
 from gateway.database.fitness import examine, faults
 from gateway.database.grants import apply_roles
 from gateway.database.migrate import migrate
 from gateway.database.roles import RUNNING, Role
+from gateway.observability.health import Health, run_checks
 from tests.support.builders import payment
 
 
@@ -106,6 +115,56 @@ async def test_a_process_does_not_start_on_a_database_that_is_not_fit(db: str, d
                 pytest.fail("it started")
     async with started_process(settings_of(with_user(db, Role.RELAY.user)), "relay") as parts:
         assert "mypay_relay" not in repr(parts)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=31), timedelta(hours=-2)])
+async def test_a_process_waits_while_its_clock_is_not_the_servers(
+    db: str, ahead: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock a month ahead consents ended for good, and standing orders were paid that were not due."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + ahead
+
+    dsn = with_user(db, Role.RELAY.user)
+    store = PostgresStore(dsn)
+    await store.start()
+    try:
+        with monkeypatch.context() as wrong:
+            wrong.setattr(fitness, "datetime", Wrong)
+            with pytest.raises(StoreUnavailableError, match="this machine's clock"):
+                await check_database(store, settings_of(dsn), Role.RELAY, dsn, SilentObserver())
+        await check_database(store, settings_of(dsn), Role.RELAY, dsn, SilentObserver())
+    finally:
+        await store.stop()
+
+
+async def test_a_process_that_waits_for_a_fit_database_is_not_ready(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting, asked = asyncio.Event(), asyncio.Event()
+    kept: list[Health] = []
+
+    async def look(*_: object) -> None:
+        waiting.set()
+        await asked.wait()
+
+    def keep(health: Health, *_: object) -> None:
+        kept.append(health)
+
+    monkeypatch.setattr(database_of_process, "check_database", look)
+    monkeypatch.setattr(process, "_ask_readiness", keep)
+
+    async def start() -> None:
+        async with started_process(settings_of(with_user(db, Role.RELAY.user)), "relay"):
+            pass
+
+    starting = asyncio.create_task(start())
+    await waiting.wait()
+    assert "not found the database fit" in (await run_checks(kept[0].readiness))["start"]
+    asked.set()
+    await starting
+    assert "start" not in kept[0].readiness
 
 
 async def test_a_missing_right_is_an_outage_and_no_orders_fault(db: str) -> None:

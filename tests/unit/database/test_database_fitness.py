@@ -1,10 +1,11 @@
 """What makes a database unfit for a process, each said in words."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.database.fitness import Found, faults
+from gateway.database.fitness import Found, ahead_of, faults
 from gateway.database.migrate import migrations
 from gateway.database.roles import Role
 
@@ -73,3 +74,10 @@ def test_the_relay_leads_by_a_session_of_its_own() -> None:
 
 def test_whoever_only_looks_needs_no_writing() -> None:
     assert faults(replace(GOOD, read_only=True), Role.READONLY, any_role=False) == []
+
+
+@pytest.mark.parametrize(("server", "ahead"), [(0, 0.0), (1, 0.0), (3, 0.0), (-3600, 3600.0), (3603, -3600.0)])
+def test_a_slow_answer_makes_no_clock_wrong(server: int, ahead: float) -> None:
+    asked = datetime(2026, 3, 2, tzinfo=UTC)
+    told = asked + timedelta(seconds=server)
+    assert ahead_of(told, asked=asked, answered=asked + timedelta(seconds=3)) == ahead
