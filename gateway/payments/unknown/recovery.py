@@ -81,7 +81,8 @@ class RecoveryService:
             return now, paused
 
         now, self._paused = await until_done(write)
-        if self._reported_at is None or now - self._reported_at > self._gap_max:
+        # Of a clock that was set back the old times say nothing, or nobody would be judged until it is there again.
+        if self._reported_at is None or not timedelta() <= now - self._reported_at <= self._gap_max:
             self._reporting_since = now
         self._reported_at = now
 

@@ -1,6 +1,7 @@
 """Who is dead, and what becomes of what it sent."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 from gateway.base.errors import StoreUnavailableError
@@ -78,6 +79,21 @@ async def test_after_an_outage_of_the_database_nobody_is_judged_for_the_silence_
     await peer.report(is_open=True)
     assert await peer.take_over() == 0
     assert rig.states() == {"order-1": "sent"}
+
+
+async def test_a_worker_whose_clock_was_set_back_judges_again_after_a_lease() -> None:
+    """It judged nobody until the clock was where it had been: for hours what others had left stayed open."""
+    rig = Rig()
+    peer = rig.new_recovery("peer")
+    await put(rig, 1, decided_at=later(0) - timedelta(hours=4))
+    await peer.report(is_open=True)
+    rig.clock.advance(-3 * 3600)
+    for _ in range(4):
+        await peer.report(is_open=True)
+        assert await peer.take_over() == 0
+        rig.clock.advance(1)
+    await peer.report(is_open=True)
+    assert await peer.take_over() == 1
 
 
 async def test_two_workers_that_take_over_at_once_do_it_once() -> None:
