@@ -2,8 +2,10 @@
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
@@ -27,18 +29,37 @@ def read_settings() -> Settings:
 
     Raises:
         UnknownSettingError: a ``MYPAY_…`` variable is no setting: a slip in a name must not leave a default standing.
-        WrongSettingError: a value is wrong, or ``.env`` cannot be read.
+        WrongSettingError: a value is wrong or an empty path, or ``.env`` cannot be read.
     """
     _check_file(Path(".env"))
-    names = {*os.environ, *DotEnvSettingsSource(Settings).env_vars}
-    if unknown := unknown_settings(names):
+    given = {name.upper(): value for name, value in DotEnvSettingsSource(Settings).env_vars.items()}
+    given |= {name.upper(): value for name, value in os.environ.items()}
+    if unknown := unknown_settings(given):
         raise UnknownSettingError("; ".join(unknown))
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         wrong = (f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)
         raise WrongSettingError("; ".join(wrong)) from None
+    _check_paths(settings, given)
+    return settings
+
+
+def _check_paths(settings: Settings, given: Mapping[str, str | None]) -> None:
+    """Refuse a path of no characters: it is the folder that the process happens to stand in.
+
+    Raises:
+        WrongSettingError: one is empty; or something other than a folder is where local state belongs.
+    """
+    for field in Settings.model_fields:
+        name = f"MYPAY_{field.upper()}"
+        if isinstance(getattr(settings, field), Path) and given.get(name) == "":
+            raise WrongSettingError(f"{name}: is empty: name a path, or leave it out")
+    # One that cannot be looked at is told of by whoever needs it: a stage needs none.
+    with suppress(OSError):
+        if not S_ISDIR(settings.home.stat().st_mode):
+            raise WrongSettingError("MYPAY_HOME: is no folder")
 
 
 def _check_file(path: Path) -> None:

@@ -61,3 +61,21 @@ def _refused(told: list[str]) -> None:
         read_settings()
     except WrongSettingError as error:
         told.append(str(error))
+
+
+@pytest.mark.parametrize("name", ["MYPAY_HOME", "MYPAY_ARCHIVE_DIR", "MYPAY_KAFKA_CREDENTIALS_DIR"])
+def test_no_path_is_empty(name: str, nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was the folder that the process stood in: archives and keys were looked for, and written, there."""
+    (nowhere / ".env").write_text(f"{name}=\n")
+    with pytest.raises(WrongSettingError, match=f"{name}: is empty"):
+        read_settings()
+    monkeypatch.setenv(name, "somewhere")
+    assert read_settings()
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "file"])
+def test_local_state_is_in_a_folder(home: str, nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (nowhere / "file").touch()
+    monkeypatch.setenv("MYPAY_HOME", home)
+    with pytest.raises(WrongSettingError, match="MYPAY_HOME: is no folder"):
+        read_settings()
