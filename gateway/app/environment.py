@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISDIR
+from typing import Final
 
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
@@ -14,6 +15,8 @@ from pydantic_settings import DotEnvSettingsSource
 from gateway.app.settings import OTHER_VARIABLES, Settings
 from gateway.base.causes import cause_of
 from schemas.wording import told
+
+_SECONDS_MAX: Final = 366 * 86_400
 
 
 class UnknownSettingError(ValueError):
@@ -43,7 +46,20 @@ def read_settings() -> Settings:
         wrong = (f"MYPAY_{'.'.join(map(str, p['loc'])).upper()}: {told(p)}" for p in problems)
         raise WrongSettingError("; ".join(wrong)) from None
     _check_paths(settings, given)
+    _check_times(settings)
     return settings
+
+
+def _check_times(settings: Settings) -> None:
+    """Refuse a time that is as good as one without end.
+
+    Raises:
+        WrongSettingError: one is longer than :data:`_SECONDS_MAX`.
+    """
+    for field in Settings.model_fields:
+        value = getattr(settings, field)
+        if field.endswith("_s") and isinstance(value, float) and value > _SECONDS_MAX:
+            raise WrongSettingError(f"MYPAY_{field.upper()}: must be at most {_SECONDS_MAX}")
 
 
 def _check_paths(settings: Settings, given: Mapping[str, str | None]) -> None:
