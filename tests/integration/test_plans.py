@@ -176,6 +176,18 @@ async def test_of_a_day_s_due_orders_no_more_are_read_than_everybody_s_turn(
 MANY: Final = 100
 
 
+async def claimed(
+    young: asyncpg.Connection, name: str, given: str, *, of: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """How a claim was carried out with a generic plan: the plan, and what it read of a table."""
+    await young.execute(set_sql(working_settings("mypay-test"), local=False))
+    sql = dict(statements())[name]
+    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {sql}")
+    told = await young.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim({given})")
+    plan = json.loads(told)[0]["Plan"]
+    return plan, [n for n in nodes(plan) if n.get("Relation Name") == of and "Scan" in n["Node Type"]]
+
+
 async def test_of_many_partners_due_orders_no_more_are_read_than_one_of_each(young: asyncpg.Connection) -> None:
     """Where there are more partners than are claimed at a time: nobody has a second turn then."""
     await young.execute(
@@ -184,12 +196,7 @@ async def test_of_many_partners_due_orders_no_more_are_read_than_one_of_each(you
         "now() FROM generate_series(1, 50 * $1) AS n",
         MANY,
     )
-    await young.execute(set_sql(working_settings("mypay-test"), local=False))
-    sql = dict(statements())["schedule.claim"]
-    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {sql}")
-    told = await young.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim(now(), now(), 60, '', '')")
-    plan = json.loads(told)[0]["Plan"]
-    reads = [n for n in nodes(plan) if n.get("Relation Name") == "scheduled_order" and "Scan" in n["Node Type"]]
+    plan, reads = await claimed(young, "schedule.claim", "now(), now(), 60, '', ''", of="scheduled_order")
     assert plan["Actual Rows"] == 60
     assert max(n["Actual Loops"] * n["Actual Rows"] for n in reads) <= 2 * MANY
 
@@ -206,11 +213,7 @@ async def test_of_a_day_s_standing_orders_no_more_are_read_than_everybody_s_turn
         many * partners,
         partners,
     )
-    await young.execute(set_sql(working_settings("mypay-test"), local=False))
-    sql = dict(statements())["standing.claim_due"]
-    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {sql}")
-    plan = json.loads(await young.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim(now(), 60)"))[0]["Plan"]
-    reads = [n for n in nodes(plan) if n.get("Relation Name") == "standing_order" and "Scan" in n["Node Type"]]
+    plan, reads = await claimed(young, "standing.claim_due", "now(), 60", of="standing_order")
     assert plan["Actual Rows"] == 60
     assert max(n["Actual Loops"] * (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) for n in reads) < read_max
 
@@ -225,12 +228,7 @@ async def test_of_the_exports_that_wait_no_more_are_read_than_the_one_that_is_ma
         "FROM generate_series(1, $1 + 20) AS n",
         DUE,
     )
-    await young.execute(set_sql(working_settings("mypay-test"), local=False))
-    sql = dict(statements())["portability.claim"]
-    await young.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {sql}")
-    told = await young.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE claim('w', now(), now(), '{after}')")
-    plan = json.loads(told)[0]["Plan"]
-    reads = [n for n in nodes(plan) if n.get("Relation Name") == "portability_export" and "Scan" in n["Node Type"]]
+    _, reads = await claimed(young, "portability.claim", f"'w', now(), now(), '{after}'", of="portability_export")
     assert max(n["Actual Loops"] * (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) for n in reads) <= 1
 
 
