@@ -304,8 +304,9 @@ class SharingService:
         approved = await uow.sharing.approved()
         now = self._clock.now()
         noticed = []
-        ended = await uow.sharing.ended(sorted(set(keys)))
-        for holder in await uow.sharing.holders(sorted(set(keys))):
+        looked_at = sorted(set(keys))
+        ended = await uow.sharing.ended(looked_at)
+        for holder in await uow.sharing.holders(looked_at):
             consent, ended_at = consents.get(holder.key), ended.get(holder.key)
             cause = None if holder.notice else erase_cause(holder, consent, approved, now, ended_at)
             if cause is not None:
