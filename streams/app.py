@@ -234,18 +234,25 @@ async def _kafka_answers(process: Process, stopping: asyncio.Event) -> bool:
     """Wait until Kafka answers, for as long as it takes; False if told to stop before.
 
     Faust gives up where no broker answers when it starts; what keeps us out is told by ``/readyz``.
+
+    Raises:
+        AnothersKafkaError: the database belongs to another Kafka.
     """
     probe = KafkaProbe(process.kafka)
     # Of the event itself: a stage that waits here has not started.
     told = asyncio.ensure_future(asyncio.Event.wait(stopping))
+    together = asyncio.ensure_future(process.together())
     try:
+        await asyncio.wait({told, together}, return_when=asyncio.FIRST_COMPLETED)
         while not told.done():
+            together.result()
             if await probe.problem(timeout_s=KAFKA_ANSWERS_S) is None:
                 return True
             await asyncio.wait({told}, timeout=LOOK_S)
         return False
     finally:
         told.cancel()
+        together.cancel()
 
 
 class AppCrashedError(Exception):

@@ -9,6 +9,10 @@ class NoAddressError(NotConfiguredError):
     """No address of a server is set, and no local stack runs."""
 
 
+class AnothersKafkaError(NotConfiguredError):
+    """The database belongs to another Kafka cluster than the one that answers. The text names both."""
+
+
 class OperationRefusedError(Exception):
     """It was not done; the text is a sentence for people.
 

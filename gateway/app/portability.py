@@ -186,7 +186,9 @@ async def portability_process(process: Process) -> AsyncIterator[PortabilityStag
         batch_wait_s=settings.portability_batch_wait_s,
         poll_s=settings.portability_poll_s,
     )
-    chunks = KafkaPublisher(process.kafka, process.observer, deadline_seconds=_CHUNK_S, keeps_late=False)
+    chunks = KafkaPublisher(
+        process.kafka, process.observer, deadline_seconds=_CHUNK_S, keeps_late=False, before=process.together
+    )
     async with signers(process) as signed, publisher(process) as producer, publisher(process, chunks) as timely:
         connections = PortabilityConnections(
             consumer=consumer(process, topics=[PORTABILITY_REQUESTS], group_id="mypay-portability"),

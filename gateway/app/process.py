@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from gateway.app import database
 from gateway.app.addresses import kafka_address
+from gateway.app.belonging import Together, belonging_together
 from gateway.app.clock import SystemClock
 from gateway.app.errors import NoAddressError, NotConfiguredError
 from gateway.app.kafka import kafka_settings
@@ -62,12 +63,14 @@ class Process(Runtime):
     Attributes:
         dsn: of this process's own user in the database; it can hold a password.
         store: started.
+        together: waited for before anything is read from Kafka or written to it.
     """
 
     settings: Settings
     kafka: KafkaSettings
     dsn: str = field(repr=False)
     store: PostgresStore
+    together: Together
 
 
 def worker_name(stage: str) -> str:
@@ -83,7 +86,8 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
 
     Raises:
         NotConfiguredError: Kafka or PostgreSQL have no address, Kafka asks for what is not configured, the stage lacks
-            a key, it judges proofs and was not told whose, or the database is not fit for it.
+            a key, it judges proofs and was not told whose, or the database is not fit for it or belongs to another
+            Kafka.
     """
     configure_logging(redact=redact, level=settings.log_level, fmt=settings.log_format)
     user = DatabaseRole(stage)
@@ -122,18 +126,20 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
             # A server that answers is not yet one to work with: a standby, or one with another time than ours.
             health.readiness["start"] = _still_waits
             await until_done(partial(database.check_database, store, settings, user, dsn, observer))
-            del health.readiness["start"]
-            yield Process(
-                settings=settings,
-                kafka=kafka,
-                dsn=dsn,
-                store=store,
-                observer=observer,
-                health=health,
-                clock=SystemClock(),
-                worker=worker,
-                stall_after_s=settings.stall_after_s,
-            )
+            async with belonging_together(store, kafka) as together:
+                del health.readiness["start"]
+                yield Process(
+                    settings=settings,
+                    kafka=kafka,
+                    together=together,
+                    dsn=dsn,
+                    store=store,
+                    observer=observer,
+                    health=health,
+                    clock=SystemClock(),
+                    worker=worker,
+                    stall_after_s=settings.stall_after_s,
+                )
     finally:
         await store.stop()
         if spans is not None:
@@ -248,6 +254,7 @@ def consumer(
         group_id=group_id,
         in_turns=in_turns,
         fetch_wait_ms=fetch_wait_ms,
+        before=process.together,
     )
     watch_group(process, group_id, problem=made.problem, lag=made.lag, taken_ms=lambda: made.taken_ms)
     return made
@@ -261,7 +268,7 @@ async def publisher(process: Process, of: KafkaPublisher | None = None) -> Async
     settled with PostgreSQL and the network alone. Whoever publishes before waits for the connection, and fails by what
     makes it impossible.
     """
-    producer = of or KafkaPublisher(process.kafka, process.observer)
+    producer = of or KafkaPublisher(process.kafka, process.observer, before=process.together)
 
     async def connect() -> None:
         try:

@@ -13,6 +13,7 @@ from gateway.base.errors import StoreConflictError, StoreUnavailableError, Store
 from gateway.consents.postgres import TermsCache
 from gateway.consents.registry import PostgresConsentRegistry
 from gateway.consents.store import ConsentChangeUnit
+from gateway.database.belonging import PostgresBelonging
 from gateway.database.errors import translated
 from gateway.database.sessions import PEOPLE_S, session, session_settings
 from gateway.database.statements import OnConnection
@@ -69,6 +70,7 @@ class Registries(OnConnection):
         self.affiliates = PostgresAffiliateRegistry(connection)
         self.console_users = PostgresConsoleUsers(connection)
         self.breaks = PostgresBreaks(connection)
+        self.belonging = PostgresBelonging(connection)
         stores = _OnConnection(connection)
         self.consent_changes: Store[ConsentChangeUnit] = stores
         self.follow_ups: Store[FollowUpUnit] = stores

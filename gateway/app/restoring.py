@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gateway.app import restored_exports, restored_offers, restored_shares
+from gateway.app.belonging import check_kafka
 from gateway.app.clock import SystemClock
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import dispatch
@@ -79,6 +80,12 @@ async def _owner(dsn: str) -> AsyncIterator[Any]:
         yield connection
 
 
+async def _check_together(dsn: str, kafka: KafkaSettings) -> None:
+    """In another gateway's Kafka nothing is found that was paid since: all of it would be paid again."""
+    async with _owner(dsn) as connection:
+        await check_kafka(Registries(connection).belonging, kafka)
+
+
 # --- begin ---
 
 
@@ -126,7 +133,7 @@ async def begin(
     ``dsn`` is the restored database, as the tables' owner; ``to`` the moment that it was restored to.
 
     Raises:
-        NotConfiguredError: a network is missing in the settings.
+        NotConfiguredError: a network is missing in the settings, or the database belongs to another Kafka.
         GroupAliveError: a process still runs.
         KafkaUnavailableError, StoreUnavailableError: run it again.
     """
@@ -134,6 +141,7 @@ async def begin(
     if not networks:
         raise NotConfiguredError(f"there is no network in {settings.networks_dir}")
     since = to - margin
+    await _check_together(dsn, kafka)
     await _check_networks(kafka, networks, since)
     highest = (await read_events(kafka, since)).highest
     async with _owner(dsn) as connection:
@@ -211,13 +219,15 @@ async def find_payments(
 
     Raises:
         NotYetError: commands on consents wait, numbers were not left out, or a record of the gateway's cannot be read.
-        NotConfiguredError: a network is missing in the settings, or there is no folder for what is kept meanwhile.
+        NotConfiguredError: a network is missing in the settings, there is no folder for what is kept meanwhile, or the
+            database belongs to another Kafka.
         KafkaUnavailableError, StoreUnavailableError: run it again.
     """
     since, networks = to - margin, dict(sorted(load_networks(settings.networks_dir).items()))
     marks = dispatch(settings)
     done = Restored()
     with open_kept(lambda record, network_id: handed_on_of(record, marks, network_id)) as kept:
+        await _check_together(dsn, kafka)
         if behind := await lag_of(kafka, "mypay-consents", [CONSENT_COMMANDS]):
             raise NotYetError(f"{behind} commands on consents wait: run the stage consents until it has done them")
         await _check_networks(kafka, networks, since)

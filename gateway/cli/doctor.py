@@ -12,8 +12,9 @@ from typing import Final
 import typer
 
 from gateway.app.addresses import kafka_address, postgres_address
+from gateway.app.belonging import refuse_another
 from gateway.app.disclosure import root_signer
-from gateway.app.errors import NotConfiguredError
+from gateway.app.errors import AnothersKafkaError, NotConfiguredError
 from gateway.app.fitness import look_as
 from gateway.app.kafka import kafka_settings
 from gateway.app.keys import Ring, load_ring
@@ -30,10 +31,12 @@ from gateway.database.dsn import DsnError, place_of
 from gateway.database.roles import Role
 from gateway.messaging.access import ensure_access
 from gateway.messaging.probe import KafkaProbe
+from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import TopicState, TopicStatus, ensure_topics
 from gateway.network.iso8583.config import NetworkConfig, load_networks
 from gateway.sealing.certificates import CertificateError, ends_at
 from gateway.views.identities import IdentitiesView
+from gateway.views.kafka_cluster import KafkaClusterView
 from schemas.principals import ADMIN, Principal
 from schemas.principals import Role as Party
 
@@ -248,6 +251,7 @@ async def _kafka(settings: Settings, *, is_registry_there: bool) -> AsyncIterato
         yield Finding("Kafka", at.bootstrap_servers, State.WRONG, problem, todo)
         return
     yield Finding("Kafka", at.bootstrap_servers, State.OK, cluster.security_protocol)
+    yield await _belonging(settings, cluster, is_registry_there=is_registry_there)
     if not is_registry_there:
         yield Finding("topics", "", State.SKIPPED, "the database tells which partners have some")
         return
@@ -265,6 +269,27 @@ async def _kafka(settings: Settings, *, is_registry_there: bool) -> AsyncIterato
         yield Finding("topic", topic.name, State.WRONG, "; ".join(topic.differences) or topic.state.value, todo)
     yield Finding("topics", "", State.WRONG if bad else State.OK, f"{len(told) - len(bad)} of {len(told)} are right")
     yield await _access(settings)
+
+
+async def _belonging(settings: Settings, cluster: KafkaSettings, *, is_registry_there: bool) -> Finding:
+    """Whether the database belongs to this Kafka."""
+    found = await KafkaProbe(cluster).cluster_id(timeout_s=_PROBE_S)
+    if found is None or not is_registry_there:
+        return Finding("Kafka's cluster", found or "", State.SKIPPED, "the database tells which one it belongs to")
+    try:
+        async with KafkaClusterView.opened(postgres_dsn(settings, Role.READONLY)) as view:
+            noted = await view.noted()
+    except Exception as error:
+        if not is_known(error):
+            raise
+        return Finding("Kafka's cluster", found, State.WRONG, str(explain(error)), explain(error).hint)
+    if noted is None:
+        return Finding("Kafka's cluster", found, State.OK, "not noted yet: whatever starts first notes it")
+    try:
+        refuse_another(noted[0], found)
+    except AnothersKafkaError as error:
+        return Finding("Kafka's cluster", found, State.WRONG, str(explain(error)), explain(error).hint)
+    return Finding("Kafka's cluster", found, State.OK, f"the database's since {shown(noted[1])}")
 
 
 def _todo(topic: TopicStatus) -> str:

@@ -136,6 +136,11 @@ _KNOWN: Final[Mapping[str, tuple[ExitCode, str, str]]] = {
     "gateway.identity.jose.trust_files.TrustFileError": (_USAGE, "{error}.", "MYPAY_ISSUERS_DIR names the folder."),
     "gateway.network.iso8583.config.NetworkConfigError": (_USAGE, "{error}.", "MYPAY_NETWORKS_DIR names the folder."),
     "gateway.app.errors.NoAddressError": (_AWAY, "{error}.", ""),
+    "gateway.app.errors.AnothersKafkaError": (
+        _USAGE,
+        "{error}.",
+        "Correct Kafka's address, or PostgreSQL's. Did this gateway move? deploy/README.md, Moving to another Kafka.",
+    ),
     "gateway.app.errors.NotConfiguredError": (_USAGE, "{error}.", ""),
     "gateway.app.environment.UnknownSettingError": (
         _USAGE,

@@ -5,9 +5,25 @@ from typing import Annotated
 
 import typer
 
+from gateway.app.belonging import ANSWER_S, check_kafka
+from gateway.app.registries import open_registries
 from gateway.app.settings import Settings
 from gateway.cli import topics_acl
-from gateway.cli.common import ExitCode, Json, kafka, load_settings, postgres_dsn, print_json, print_table, run
+from gateway.cli.common import (
+    CliError,
+    ExitCode,
+    Json,
+    kafka,
+    load_settings,
+    postgres_dsn,
+    print_json,
+    print_table,
+    run,
+    say,
+)
+from gateway.cli.operating import operated
+from gateway.messaging.probe import NO_ANSWER, KafkaProbe
+from gateway.messaging.reader import KafkaUnavailableError
 from gateway.messaging.topics_admin import TopicState, TopicStatus, ensure_topics
 from gateway.network.iso8583.config import load_networks
 from gateway.views.affiliates import AffiliatesView
@@ -29,8 +45,37 @@ def apply(replication_factor: Replication = None, json_: Json = False) -> None:
     """Create what is missing, add partitions, set which records are taken: their size, and whose clock counts.
 
     Other differences are shown, never changed: each could lose data or order.
+    The first time, the database notes which Kafka it belongs to; in another one's nothing is changed.
     """
     _ensure(replication_factor, json_=json_, change=True)
+
+
+@app.command()
+@operated("topics adopt", lambda *, cluster, **_: cluster)
+def adopt(
+    cluster: Annotated[str, typer.Argument(metavar="CLUSTER", help="Its id, as `mypay doctor` names it.")],
+    json_: Json = False,
+) -> None:
+    """Let the database belong to the Kafka that is configured, once this gateway has moved to it.
+
+    Only where no process of another gateway works with either of them: each would lose the other's orders.
+    """
+    settings = load_settings()
+
+    async def move() -> str | None:
+        probe = KafkaProbe(kafka(settings))
+        if (found := await probe.cluster_id(timeout_s=ANSWER_S)) is None:
+            raise KafkaUnavailableError(await probe.problem(timeout_s=ANSWER_S) or NO_ANSWER)
+        if found != cluster:
+            raise CliError(f"The Kafka that is configured is cluster {found}, not {cluster}.", ExitCode.USAGE)
+        async with open_registries(postgres_dsn(settings)) as registries:
+            return await registries.belonging.move(cluster)
+
+    before = run(move())
+    if json_:
+        print_json({"cluster_id": cluster, "before": before})
+    else:
+        say(f"The database belongs to the Kafka cluster {cluster}" + (f", and no more to {before}." if before else "."))
 
 
 @app.command()
@@ -52,6 +97,9 @@ def _ensure(replication_factor: int | None, *, json_: bool, change: bool) -> Non
 
 
 async def _found(settings: Settings, replication_factor: int, *, change: bool) -> Sequence[TopicStatus]:
+    if change:
+        async with open_registries(postgres_dsn(settings)) as registries:
+            await check_kafka(registries.belonging, kafka(settings))
     topics = await wanted_topics(settings)
     return await ensure_topics(kafka(settings), topics, replication_factor=replication_factor, apply=change)
 

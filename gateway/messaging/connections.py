@@ -67,3 +67,7 @@ async def _update_metadata(client: Any, cluster: Any, topics: Any) -> bool:
     except Exception as error:  # noqa: BLE001 - told; whoever waits asks again
         _log.warning("Metadata could not be asked for: %s", type(error).__name__)
         return False
+
+
+async def at_once() -> None:
+    """Nothing has to be waited for before connecting."""

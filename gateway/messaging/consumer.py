@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 
 from gateway.base.process import Observer
+from gateway.messaging.connections import at_once
 from gateway.messaging.fetch_waits import FETCH_WAIT_MS, SELDOM_S, PatientFetcher
 from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.membership import membership_problem
@@ -67,6 +68,7 @@ class BatchConsumer:
         drain_seconds: how long a rebalance waits for commits.
         in_turns: a take has as many records of each partition as of any other, as far as there are.
         fetch_wait_ms: how long a fetch that asks for everything waits where nothing comes.
+        before: awaited before it joins the group.
 
     Attributes:
         taken_ms: time of a record of the last take, in ms since 1970.
@@ -84,6 +86,7 @@ class BatchConsumer:
         drain_seconds: float = DRAIN_SECONDS,
         in_turns: bool = False,
         fetch_wait_ms: int = FETCH_WAIT_MS,
+        before: Callable[[], Awaitable[None]] = at_once,
     ) -> None:
         self._settings = settings
         self._observer = observer
@@ -94,6 +97,7 @@ class BatchConsumer:
         self._drain_seconds = drain_seconds
         self._in_turns = in_turns
         self._fetch_wait_ms = fetch_wait_ms
+        self._before = before
         self._consumer: Any = None
         self._attempt = 0
         self._paused = False
@@ -268,7 +272,7 @@ class BatchConsumer:
             if self._stopping.is_set():
                 return
             self._consumer = consumer = self._new_consumer()
-            start = asyncio.ensure_future(consumer.start())
+            start = asyncio.ensure_future(self._join(consumer))
             stopping = asyncio.ensure_future(self._stopping.wait())
             try:
                 await asyncio.wait({start, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -288,6 +292,10 @@ class BatchConsumer:
             self._consumer = None
             await asyncio.wait({start})
             await close_consumer(consumer)
+
+    async def _join(self, consumer: Any) -> None:
+        await self._before()
+        await consumer.start()
 
     def _new_consumer(self) -> Any:
         guard_fetches()

@@ -8,6 +8,7 @@ import asyncio
 import socket
 import struct
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -19,6 +20,7 @@ from aiokafka.record import default_records
 
 from gateway.base.errors import PublisherUnavailableError
 from gateway.base.process import Observer
+from gateway.messaging.connections import at_once
 from gateway.messaging.settings import KafkaSettings
 
 LZ4_LEVEL: Final = 1
@@ -45,6 +47,7 @@ class LiveProducer:
         stage: what the observer is told under.
         batch_bytes: largest batch, before compression.
         request_timeout_ms: a broker that does not answer one request for this long is taken to be gone.
+        before: awaited before it connects.
         flushes: what a producer still holds may leave before it is closed; else it is thrown away, as far as it has not
             left this process.
     """
@@ -58,6 +61,7 @@ class LiveProducer:
         batch_bytes: int,
         request_timeout_ms: int,
         flushes: bool,
+        before: Callable[[], Awaitable[None]] = at_once,
     ) -> None:
         self._settings = settings
         self._observer = observer
@@ -65,6 +69,7 @@ class LiveProducer:
         self._batch_bytes = batch_bytes
         self._request_timeout_ms = request_timeout_ms
         self._flushes = flushes
+        self._before = before
         self._producer: Any = None
         self._replacing = asyncio.Lock()
         self._stopped = False
@@ -83,6 +88,7 @@ class LiveProducer:
                 producer = self.make()
                 try:
                     async with asyncio.timeout_at(deadline):
+                        await self._before()
                         await producer.start()
                 except (KafkaError, TimeoutError, OSError) as error:
                     self._observer.count(self._stage, "connect_failed", reason=type(error).__name__)

@@ -64,6 +64,33 @@ class KafkaProbe:
             pass
         return told
 
+    async def cluster_id(self, *, timeout_s: float) -> str | None:
+        """By which id the cluster knows itself, as the first of the addresses tells that lets us in; None: none does.
+
+        Where a cluster has none it is ``""``.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                for host, port, _ in self._hosts:
+                    if (told := await self._cluster_id(host, port, timeout_s)) is not None:
+                        return told
+        except TimeoutError:
+            pass
+        return None
+
+    async def _cluster_id(self, host: str, port: int, timeout_s: float) -> str | None:
+        try:
+            connection = await create_conn(host, port, request_timeout_ms=int(timeout_s * 1000), **self._arguments)
+        except (KafkaError, OSError):
+            return None
+        try:
+            told = await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+        except (KafkaError, OSError):
+            return None
+        finally:
+            connection.close()
+        return told.cluster_id or ""
+
     async def _problem(self, host: str, port: int, timeout_s: float) -> str | None:
         settings = self._settings
         try:

@@ -10,13 +10,14 @@ tell when they were decided, their topic takes none that is older than so much, 
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from gateway.base.errors import PublisherUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.base.process import Observer
+from gateway.messaging.connections import at_once
 from gateway.messaging.live_producer import LiveProducer, back_off
 from gateway.messaging.narrow_topics import NarrowTopics
 from gateway.messaging.packing import Confirmed, Group, Outcome, Partition, by_partition, size_of
@@ -59,6 +60,7 @@ class KafkaPublisher:
     Args:
         keeps_late: what is not confirmed by the deadline stays with its producer, which goes on with it. Else it is
             thrown away, as far as it has not left this process; what has, the broker judges by its age.
+        before: awaited before it connects.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class KafkaPublisher:
         batch_bytes: int = BATCH_BYTES,
         request_timeout_ms: int = REQUEST_TIMEOUT_MS,
         keeps_late: bool = True,
+        before: Callable[[], Awaitable[None]] = at_once,
     ) -> None:
         self._observer = observer
         self._deadline_seconds = deadline_seconds
@@ -81,6 +84,7 @@ class KafkaPublisher:
             batch_bytes=batch_bytes,
             request_timeout_ms=request_timeout_ms,
             flushes=keeps_late,
+            before=before,
         )
         # Batches that outlived their caller's deadline. aiokafka still retries them: nothing is added before they end,
         # or an outage would fill memory with repeats of one batch.

@@ -160,13 +160,14 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         "inquiry: hurry",
         "sharing: ask_reminder",
         "break_registry: *",
+        "belonging: *",
         "copy: outbox",
     ),
 }
 """Role → statements of its process: a noun of ``sql/`` and names of blocks there, or tables that are copied to."""
 
-LOOKING = ("schema_migration",)
-"""Read by every process when it starts."""
+LOOKING = ("schema_migration", "kafka_cluster")
+"""Looked at by every process when it starts."""
 
 
 def statements(runs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
