@@ -19,6 +19,7 @@ import typer
 from gateway.app.operating import OPERATOR_PATTERN, Action, Actor, NotAnActorError, actor_of
 from gateway.app.settings import Settings
 from gateway.cli.common import CliError, ExitCode, load_settings, postgres_dsn, run
+from gateway.cli.unheard import unheard
 from gateway.database.dsn import is_local
 from gateway.directory.approval import Phase
 
@@ -128,7 +129,9 @@ def _recorded(settings: Settings, actor: Actor, command: str, subject: str, do: 
     run(action.note(dsn, Phase.BEGUN))
     acting = _ACTION.set(action)
     try:
-        result = do()
+        # Else it would be cut where it says something that nobody reads, and nobody would know where.
+        with unheard():
+            result = do()
     except BaseException as error:
         run(action.note_end(dsn, error))
         raise

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -75,6 +77,19 @@ def test_every_change_is_recorded_with_who_why_and_how_it_ended(tmp_path: Path) 
         ("kim", "partner key disable", "shop-pay shop-1", "stolen", "done"),
     ]
     assert [a["command"] for a in mypay("operators", "log", "--operator", "lee", "--json").json] == ["partner add"]
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["people", "json"])
+def test_an_action_that_nobody_reads_any_more_is_done_to_its_end_and_recorded_so(more: tuple[str, ...]) -> None:
+    """As where it is piped into ``head``: it was cut where it spoke, and recorded as unknown although it was done."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [Path(sys.executable).with_name("mypay"), "partner", "add", *PARTNER, *more]
+    ran = subprocess.run(command, stdout=write, stderr=write, check=False, timeout=60)
+    os.close(write)
+    [action] = log()
+    assert (ran.returncode, action["command"], action["outcome"]) == (0, "partner add", "done")
 
 
 @pytest.mark.usefixtures("database")
