@@ -10,6 +10,7 @@ import asyncpg
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.errors import cannot_write, letting_in, translated
 from gateway.database.moments import write_moments_once
+from gateway.database.plans import Plans
 from gateway.database.sessions import (
     COMMAND_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -53,6 +54,7 @@ class ConnectionPool:
         self._settings = own if settings is None else dict(settings)
         self._pool: asyncpg.Pool[Any] | None = None
         self._pooled = False
+        self._plans = Plans()
         self._waiting = 0
         self._refused: tuple[str, float] | None = None
 
@@ -98,7 +100,7 @@ class ConnectionPool:
                 command_timeout=self._command_timeout_s,
                 # Nothing is ever set for a session that would have to be taken back.
                 reset=_nothing,
-                init=write_moments_once,
+                init=self._begin,
                 **options,
             )
 
@@ -144,9 +146,16 @@ class ConnectionPool:
         finally:
             self._waiting -= 1
         try:
+            # Through a pooler nothing is prepared, and each statement is planned for itself.
+            if not self._pooled:
+                await self._plans.renew(connection)
             yield connection  # type: ignore[misc]
         finally:
             await pool.release(connection)
+
+    async def _begin(self, connection: "asyncpg.Connection[Any]") -> None:
+        await write_moments_once(connection)
+        self._plans.begin(connection)
 
     async def _settle(self, connection: "asyncpg.Connection[Any]") -> None:
         """Begin a transaction with what sessions of our own begin with."""

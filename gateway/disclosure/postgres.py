@@ -10,6 +10,7 @@ from asyncpg import Connection, Record
 from gateway.base.errors import StoreConflictError
 from gateway.database.errors import translated
 from gateway.database.leading import leading
+from gateway.database.plans import Plans
 from gateway.database.queries import load
 from gateway.database.sessions import working_settings
 from gateway.disclosure.rules.destruction import Destruction, OldRows
@@ -66,6 +67,7 @@ class PostgresDisclosureLog:
         self._connection: Connection[Any] | None = None
         # A consent's customer never changes.
         self._kept: dict[_ConsentKey, str] = {}
+        self._plans = Plans()
 
     async def acquire(self) -> bool:
         # Entries that a crash of the server loses are made again from the outbox, cursor and all: no need to wait for
@@ -76,6 +78,7 @@ class PostgresDisclosureLog:
             async with leading(self._dsn, _LEADER_LOCK, settings) as connection:
                 if connection is None:
                     return False
+                self._plans.begin(connection)
             # Another server may have other consents under the same ids: after a restore.
             self._kept.clear()
             self._connection = connection
@@ -91,6 +94,7 @@ class PostgresDisclosureLog:
     async def read(self, after: tuple[int, int], limit: int) -> Read:
         here = (str(after[0]), after[1])
         async with translated():
+            await self._plans.renew(self._connected())
             found = await self._connected().fetchrow(_SQL.look, *here, limit)
             if found is None:
                 return Read((), after)

@@ -11,6 +11,7 @@ from asyncpg import Connection
 from gateway.base.errors import StoreUnavailableError
 from gateway.database.errors import translated
 from gateway.database.leading import leading
+from gateway.database.plans import Plans
 from gateway.database.queries import load
 from gateway.database.sessions import COMMAND_TIMEOUT_S, working_settings
 from gateway.outbox.bundles import bundled
@@ -85,6 +86,7 @@ class PostgresOutboxReader:
         self._connection: Connection[Any] | None = None
         self._progress = Progress((0, 0))
         self._has_moved = False
+        self._plans = Plans()
 
     async def acquire(self) -> bool:
         settings = {
@@ -100,6 +102,7 @@ class PostgresOutboxReader:
                 if connection is None:
                     return False
                 row = await connection.fetchrow(_SQL.cursor)
+                self._plans.begin(connection)
                 if row is None:
                     raise AssertionError("outbox_cursor has no row: migrations have not run")
             self._connection, self._progress = connection, Progress((int(row["tx"]), row["id"]))
@@ -111,6 +114,7 @@ class PostgresOutboxReader:
         tx, number = progress.cursor
         async with translated():
             connection = self._connected()
+            await self._plans.renew(connection)
             look = _ADVANCE_AND_READ if self._has_moved else _SQL.read
             found = await connection.fetch(look, str(tx), number, limit, progress.ahead, not progress.has_room)
             self._has_moved = False

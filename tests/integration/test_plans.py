@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from gateway.database.migrate import migrate
+from gateway.database.plans import PLANS_LAST_S, Plans
 from gateway.database.sessions import set_sql, working_settings
 from gateway.proving.seeding import BIG, seed
 from tests.support.sql import SQL_FILES, load
@@ -230,6 +231,44 @@ async def test_of_the_exports_that_wait_no_more_are_read_than_the_one_that_is_ma
     )
     _, reads = await claimed(young, "portability.claim", f"'w', now(), now(), '{after}'", of="portability_export")
     assert max(n["Actual Loops"] * (n["Actual Rows"] + n.get("Rows Removed by Filter", 0)) for n in reads) <= 1
+
+
+_GROWN: Final = """
+    INSERT INTO payment (partner_id, payment_id, order_id, consent_id, consent_version, merchant_id, operation,
+        amount_minor, currency, order_digest, state, version, limit_windows, ordered_at, decided_at, changed_at)
+    SELECT 'p', md5('p' || n)::uuid, 'o-' || n, 'c', 1, 'm', 'purchase', 1, 'KRW', '\\x00', 'rejected', 1, '',
+        at, at, at
+    FROM generate_series(1, $1::int) AS n, LATERAL (SELECT $2::timestamptz + n * interval '1 hour') AS t (at)
+"""
+
+
+async def test_a_session_that_began_over_empty_tables_soon_asks_by_key(database: str) -> None:
+    """Nobody analyzes the table meanwhile: the server does that once a minute."""
+    await migrate(database)
+    connection = await asyncpg.connect(database, statement_cache_size=0)
+    now = 0.0
+    plans = Plans(clock=lambda: now)
+    plans.begin(connection)
+    try:
+        await connection.execute(
+            "SET session_replication_role = replica; ALTER TABLE payment SET (autovacuum_enabled = off)"
+        )
+        await connection.execute(set_sql(working_settings("mypay-test"), local=False))
+        find = dict(statements())["payment.find"]
+        await connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE find AS {find}")
+        asked = f"ARRAY['p'], ARRAY['{UUID(int=0)}'::uuid]"
+        before = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE find({asked})")
+        await connection.execute(_GROWN, PAID, datetime(2026, 1, 5, tzinfo=UTC))
+        indexes = []
+        for at in (PLANS_LAST_S - 1, PLANS_LAST_S):
+            now = at
+            await plans.renew(connection)
+            told = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE find({asked})")
+            indexes.append({n["Index Name"] for n in nodes(json.loads(told)[0]["Plan"]) if "Index Name" in n})
+        assert indexes[0] == {n["Index Name"] for n in nodes(json.loads(before)[0]["Plan"]) if "Index Name" in n}
+        assert indexes[0] != indexes[1] == {"payment_pkey", "archived_payment_pkey"}
+    finally:
+        await connection.close()
 
 
 PAID: Final = 2_000
