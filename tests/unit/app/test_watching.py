@@ -247,6 +247,12 @@ class Server(ConnectionPool):
     async def fetchval(self, _: str) -> int:
         return 1
 
+    def get_server_pid(self) -> int:
+        return 1
+
+    async def execute(self, sql: str) -> None:
+        assert sql == "DISCARD PLANS"
+
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
