@@ -14,7 +14,7 @@ import typer
 from gateway.app.addresses import kafka_address, postgres_address
 from gateway.app.belonging import refuse_another
 from gateway.app.disclosure import root_signer
-from gateway.app.errors import AnothersKafkaError, NotConfiguredError
+from gateway.app.errors import NotConfiguredError
 from gateway.app.fitness import look_as
 from gateway.app.kafka import kafka_settings
 from gateway.app.keys import Ring, load_ring
@@ -93,8 +93,7 @@ async def _examine() -> list[Finding]:
     try:
         settings = load_settings()
     except ValueError as error:
-        told = explain(error)
-        return [_program(), Finding("settings", "", State.WRONG, str(told), told.hint)]
+        return [_program(), _wrong("settings", "", error)]
     found = [_program(), Finding("settings", "", State.OK)]
     found += [*_networks(settings), *_keys(settings), *_certificates(settings), *_folders(settings)]
     postgres = await _postgres(settings)
@@ -115,9 +114,14 @@ def _finding(check: str, subject: str, look: Callable[[], object]) -> Finding:
     except Exception as error:
         if not is_known(error):
             raise
-        told = explain(error)
-        return Finding(check, subject, State.WRONG, str(told), told.hint)
+        return _wrong(check, subject, error)
     return Finding(check, subject, State.OK, str(detail or ""))
+
+
+def _wrong(check: str, subject: str, error: Exception) -> Finding:
+    """The error's sentence, and what to do."""
+    told = explain(error)
+    return Finding(check, subject, State.WRONG, str(told), told.hint)
 
 
 # --- this machine -----------------------------------------------------------------------------------------------------
@@ -206,8 +210,7 @@ async def _postgres(settings: Settings) -> list[Finding]:
         try:
             found = await look_as(settings, role)
         except StoreUnavailableError as error:
-            told = explain(error)
-            return [Finding("PostgreSQL", _postgres_place(settings, role), State.WRONG, str(told), told.hint)]
+            return [_wrong("PostgreSQL", _postgres_place(settings, role), error)]
         if not result:
             ahead = f"{abs(found.ahead_s):.1f} s {'ahead of' if found.ahead_s > 0 else 'behind'} PostgreSQL's"
             late = abs(found.ahead_s) > _CLOCK_S
@@ -261,7 +264,7 @@ async def _kafka(settings: Settings, *, is_registry_there: bool) -> AsyncIterato
     except Exception as error:
         if not is_known(error):
             raise
-        yield Finding("topics", "", State.WRONG, str(explain(error)), explain(error).hint)
+        yield _wrong("topics", "", error)
         return
     bad = [t for t in told if t.state in (TopicState.MISSING, TopicState.DIFFERS)]
     for topic in bad:
@@ -279,16 +282,14 @@ async def _belonging(settings: Settings, cluster: KafkaSettings, *, is_registry_
     try:
         async with KafkaClusterView.opened(postgres_dsn(settings, Role.READONLY)) as view:
             noted = await view.noted()
+        if noted is not None:
+            refuse_another(noted[0], found)
     except Exception as error:
         if not is_known(error):
             raise
-        return Finding("Kafka's cluster", found, State.WRONG, str(explain(error)), explain(error).hint)
+        return _wrong("Kafka's cluster", found, error)
     if noted is None:
         return Finding("Kafka's cluster", found, State.OK, "not noted yet: whatever starts first notes it")
-    try:
-        refuse_another(noted[0], found)
-    except AnothersKafkaError as error:
-        return Finding("Kafka's cluster", found, State.WRONG, str(explain(error)), explain(error).hint)
     return Finding("Kafka's cluster", found, State.OK, f"the database's since {shown(noted[1])}")
 
 
@@ -329,7 +330,7 @@ async def _policy(settings: Settings, *, is_registry_there: bool) -> Finding:
     except Exception as error:
         if not is_known(error):
             raise
-        return Finding("trust policy", here[:12], State.WRONG, str(explain(error)), explain(error).hint)
+        return _wrong("trust policy", here[:12], error)
     if applied is not None and applied[0] == here:
         return Finding("trust policy", here[:12], State.OK, f"counts since {shown(applied[1])}")
     counts = "none counts" if applied is None else f"{applied[0][:12]} counts"
