@@ -75,7 +75,8 @@ def adopt(
     if json_:
         print_json({"cluster_id": cluster, "before": before})
     else:
-        say(f"The database belongs to the Kafka cluster {cluster}" + (f", and no more to {before}." if before else "."))
+        left = f", and no more to {before}" if before not in (None, cluster) else ""
+        say(f"The database belongs to the Kafka cluster {cluster}{left}.")
 
 
 @app.command()
