@@ -194,4 +194,4 @@ def test_an_operator_lets_the_database_belong_to_the_kafka_that_it_has_moved_to(
     [action] = [a for a in mypay("operators", "log", "--json").expect().json if a["subject"] == ours]
     assert (action["command"], action["operator"], action["outcome"]) == ("topics adopt", "kim", "done")
     again = mypay("topics", "adopt", "--operator", "kim", "--why", "again", "--", ours).expect()
-    assert " ".join(again.out.split()) == f"The database belongs to the Kafka cluster {ours}."
+    assert " ".join(again.err.split()) == f"The database belongs to the Kafka cluster {ours}."
