@@ -56,14 +56,16 @@ class SignatureVerifier(Protocol):
         """
 
 
-async def recheck_signatures(
+async def learn_signers(
     verifier: SignatureVerifier, keys: KeySource, signatures: Sequence[str | None], now: datetime
-) -> list[Reason | None]:
-    """What initiation verified, looked at again: why each signature counts no more, or None.
+) -> None:
+    """Read the registry again if it does not hold the key of one: that may be newer than what this process has read."""
+    if any(p is not None and p.code is ReasonCode.DS0E for p in recheck_signatures(verifier, signatures, now)):
+        await keys.refresh_if_stale()
 
-    A key that this process does not know may be newer than what it has read: then it is looked at once more.
-    """
-    problems = [verifier.recheck(signature=s, now=now) for s in signatures]
-    if any(p is not None and p.code is ReasonCode.DS0E for p in problems) and await keys.refresh_if_stale():
-        problems = [verifier.recheck(signature=s, now=now) for s in signatures]
-    return problems
+
+def recheck_signatures(
+    verifier: SignatureVerifier, signatures: Sequence[str | None], now: datetime
+) -> list[Reason | None]:
+    """What initiation verified, looked at again: why each signature counts no more, or None."""
+    return [verifier.recheck(signature=s, now=now) for s in signatures]

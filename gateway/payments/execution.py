@@ -8,6 +8,7 @@ Postgres, whatever its size, and waits for about twelve of them.
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from msgspec import structs
 
@@ -24,13 +25,13 @@ from gateway.directory.merchants import Merchant
 from gateway.directory.store import TokenVault
 from gateway.identity.assurance import Assertion
 from gateway.identity.no_providers import NoIdentityProviders
-from gateway.identity.signing import KeySource, SignatureVerifier, recheck_signatures
+from gateway.identity.signing import KeySource, SignatureVerifier, learn_signers, recheck_signatures
 from gateway.identity.store import AssertionVerifier, TrustTable
 from gateway.messaging.records import DeadLetters, Record
 from gateway.network.card_network import CardNetwork
 from gateway.network.exchange import FinancialRequest, Operation
 from gateway.payments.dispatch import Dispatch, Dispatched
-from gateway.payments.notices import RefusedOrder, refuse_or_report, refuse_orders, reported_events
+from gateway.payments.notices import RefusedOrder, refuse_orders, reported_events
 from gateway.payments.proofs import use_proofs
 from gateway.payments.refunds.rules import ReceivedRefund
 from gateway.payments.results import Intent, ResultSettings, ResultWriter, count_states
@@ -141,9 +142,7 @@ class ExecutionService:
         )
 
     async def _bring_to_wire(self, trusted: Sequence[Dispatched]) -> None:
-        batch, refused = await self._read(trusted)
-        if refused:
-            await until_done(lambda: self._refuse(refused))
+        batch = await self._read(trusted)
         while batch:
             places = await self._reserve(len(batch))
             part, batch = batch[:places], batch[places:]
@@ -195,45 +194,28 @@ class ExecutionService:
             raise
         return places
 
-    async def _read(
-        self, records: Sequence[Dispatched]
-    ) -> tuple[list[OrderOrRefund], list[tuple[OrderOrRefund, RefusedOrder]]]:
-        """What is to be decided, and what is refused: the key that signed it is disabled since it was judged."""
-        now = self._clock.now()
+    async def _read(self, records: Sequence[Dispatched]) -> list[OrderOrRefund]:
+        """What is to be decided; keys of partners and providers that this process does not know it has looked for."""
         read = [r.refund() if r.is_refund else r.order() for r in records]
-        problems = await recheck_signatures(self._signatures, self._keys, [one.signature for one in read], now)
-        batch: list[OrderOrRefund] = []
-        refused: list[tuple[OrderOrRefund, RefusedOrder]] = []
-        for one, problem in zip(read, problems, strict=True):
-            if problem is None:
-                batch.append(one)
-            elif isinstance(one, ReceivedOrder) and one.is_due:
-                # Its payment waits: it must end, as rejected.
-                batch.append(structs.replace(one, problem=problem))
-            else:
-                refused.append((one, RefusedOrder.of(one, problem)))
-        checked = self._recheck_proofs(batch)
-        if await self._trust.refresh_unknown():
-            # A provider's key may be newer than what this process knows: look once more.
-            checked = self._recheck_proofs(batch)
-        return checked, refused
+        now = self._clock.now()
+        await learn_signers(self._signatures, self._keys, [one.signature for one in read], now)
+        self._rechecked(read, now)  # which asks for the providers' keys
+        await self._trust.refresh_unknown()
+        return read
 
-    def _recheck_proofs(self, batch: Sequence[OrderOrRefund]) -> list[OrderOrRefund]:
+    def _rechecked(self, batch: Sequence[OrderOrRefund], now: datetime) -> list[OrderOrRefund]:
+        """Who signed and who proved them, looked at again: a key may have been disabled since they were judged."""
+        problems = recheck_signatures(self._signatures, [one.signature for one in batch], now)
         return [
-            structs.replace(o, assertion=problem)
-            if isinstance(o, ReceivedOrder)
-            and isinstance(o.assertion, Assertion)
-            and (problem := self._assertions.recheck(o.assertion.issuer, o.assertion.kid))
-            else o
-            for o in batch
+            structs.replace(one, problem=problem) if problem is not None else self._proof_rechecked(one)
+            for one, problem in zip(batch, problems, strict=True)
         ]
 
-    async def _refuse(self, refused: Sequence[tuple[OrderOrRefund, RefusedOrder]]) -> None:
-        async with self._store.transaction() as uow:
-            _, repeated = await refuse_or_report(uow, refused, self._clock.now())
-        self._observer.count("execution", "refused", n=len(refused) - repeated)
-        tell_refused(self._observer, [told for _, told in refused])
-        self._observer.count("execution", "repeated", n=repeated)
+    def _proof_rechecked(self, one: OrderOrRefund) -> OrderOrRefund:
+        if not isinstance(one, ReceivedOrder) or not isinstance(one.assertion, Assertion):
+            return one
+        problem = self._assertions.recheck(one.assertion.issuer, one.assertion.kid)
+        return one if problem is None else structs.replace(one, assertion=problem)
 
     async def _commit_intents(self, batch: Sequence[OrderOrRefund]) -> tuple[Decided, list[Intent], float]:
         """Read under the locks, decide, write it down; the time is of ``loop.time()`` before the commit.
@@ -242,6 +224,8 @@ class ExecutionService:
             StoreUnavailableError, StoreConflictError: nothing was decided, or it is not known: run it again.
         """
         async with self._one_batch, self._store.transaction() as uow:
+            # With each attempt: the batch may have waited for the network or the database for hours.
+            batch = self._rechecked(batch, self._clock.now())
             facts = await self._facts(uow, batch)
             decided = decide(
                 batch,
@@ -282,7 +266,9 @@ class ExecutionService:
             usable = await uow.directory.usable_tokens(token_uses(c.terms for c in paying.values()))
             cards = tasks.create_task(self._vault.open(sorted({*(use.owned for use in usable), *returning})))
             cancelled = await uow.cancellations.not_sent(keys)
-            trust = await use_proofs(uow, orders, paying, self._trust)
+            # A key that vouches for nothing uses up no proof.
+            vouched = [o for o in orders if o.problem is None]
+            trust = await use_proofs(uow, vouched, paying, self._trust)
             used = usage_keys(paying, now, trust.authenticated_at)
             usage = await uow.consents.usage(used) if orders else {}
         opened = cards.result()
@@ -334,6 +320,8 @@ class ExecutionService:
         report_card_incidents(self._observer, "execution", self._network_id, begun)
         self._observer.count("execution", "repeated", n=len(decided.repeats))
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
+        self._observer.count("execution", "refused", n=len(decided.refused))
+        tell_refused(self._observer, [RefusedOrder.of(one, reason) for one, reason in decided.refused])
 
 
 def _contexts(dispatched: Sequence[Dispatched]) -> Iterator[str | None]:
@@ -350,5 +338,5 @@ async def _write(uow: ExecutionUnit, decided: Decided, facts: Facts) -> None:
     repeats = [(payment, one.reference) for one, payment in decided.repeats]
     await uow.outbox.append([*payment_events(decided.begun), *reported_events(repeats, facts.now)])
     conflicts = [RefusedOrder.of(one, order_id_used(p, one.message), p) for one, p in decided.conflicts]
-    orphans = [RefusedOrder.of(one, reason) for one, reason in decided.orphans]
-    await refuse_orders(uow, [*conflicts, *orphans], facts.now)
+    refused = [RefusedOrder.of(one, reason) for one, reason in decided.refused]
+    await refuse_orders(uow, [*conflicts, *refused], facts.now)

@@ -10,7 +10,6 @@ from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.outbox.store import OutboxEvent
 from gateway.payments.rules.intent import OrderOrRefund
 from gateway.payments.rules.payment import Payment, event_fields
-from gateway.payments.store import OrderRefusingUnit
 from schemas.codec import encode, encode_fields
 from schemas.events import EventType, OrderRefused
 from schemas.primitives import PartnerId
@@ -83,25 +82,3 @@ async def refuse_orders(uow: RefusingUnit, refused: Sequence[RefusedOrder], now:
         ]
     )
     return len(new)
-
-
-async def refuse_or_report(
-    uow: OrderRefusingUnit, refused: Sequence[tuple[OrderOrRefund, RefusedOrder]], now: datetime
-) -> tuple[int, int]:
-    """Refuse what may not be paid any more; what was paid before, and only comes again, is told as it stands.
-
-    Under the consents' locks, which intents take: a payment that is not there is not being made either.
-
-    Returns:
-        how many refusals were new, and how many payments were reported.
-    """
-    await uow.consents.lock(sorted({received.consent_key for received, _ in refused}))
-    stored = await uow.payments.find(sorted({received.key for received, _ in refused}))
-    standing = {
-        received.reference: payment
-        for received, _ in refused
-        if (payment := stored.get(received.key)) is not None and payment.digest_is(received.digest)
-    }
-    await uow.outbox.append(reported_events([(payment, ref) for ref, payment in standing.items()], now))
-    new = await refuse_orders(uow, [r for received, r in refused if received.reference not in standing], now)
-    return new, len(standing)

@@ -122,11 +122,5 @@ class UnknownUnit(PaymentChangeUnit, DirectoryUnit, Protocol):
     """Settles what is not known: inquiries, reversals, recovery."""
 
 
-class OrderRefusingUnit(PaymentUnit, ConsentUnit, RefusingUnit, Protocol):
-    """Refuses an order, or tells the payment that stands under its id."""
-
-
-class ExecutionUnit(
-    PaymentChangeUnit, OrderRefusingUnit, DirectoryUnit, AuthenticationUnit, CancellationUnit, Protocol
-):
+class ExecutionUnit(PaymentChangeUnit, RefusingUnit, DirectoryUnit, AuthenticationUnit, CancellationUnit, Protocol):
     """Decides under the locks of consents which orders and refunds are sent."""

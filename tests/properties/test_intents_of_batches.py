@@ -21,6 +21,7 @@ from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.purchase import ReceivedOrder
 from schemas.consents import LowValueExemption, Period, PeriodLimit
 from schemas.primitives import CustomerId, MerchantId, NetworkId
+from schemas.reasons import Reason, ReasonCode
 from schemas.refunds import PaymentRefund
 from tests.support.builders import payment
 from tests.support.domain_samples import NOW, USE, consent, krw, merchant, order, purpose
@@ -115,15 +116,22 @@ def decided_in(parts: Sequence[Sequence[OrderOrRefund]], facts: Facts) -> list[l
     found: list[list[Any]] = [[], [], [], [], []]
     for part in parts:
         decided = decide(part, facts, network_id=NetworkId("net-a"), terminals=("GW000001",), numbers=numbers)
-        lists = (decided.payments, decided.due, decided.repeats, decided.conflicts, decided.orphans)
+        lists = (decided.payments, decided.due, decided.repeats, decided.conflicts, decided.refused)
         for all_, some in zip(found, lists, strict=True):
             all_.extend(some)
         facts = after(facts, decided)
     return found
 
 
+GONE = Reason(code=ReasonCode.DS0C, text="signing key is disabled")
+UNSIGNED = [structs.replace(one, problem=GONE) for one in (*ORDERS, *DUE, *REFUNDS)]
+
 EACH: st.SearchStrategy[OrderOrRefund] = (
-    st.sampled_from(ORDERS) | st.sampled_from(DUE) | st.sampled_from(REFUNDS) | st.sampled_from(ODD_REFUNDS)
+    st.sampled_from(ORDERS)
+    | st.sampled_from(DUE)
+    | st.sampled_from(REFUNDS)
+    | st.sampled_from(ODD_REFUNDS)
+    | st.sampled_from(UNSIGNED)
 )
 
 

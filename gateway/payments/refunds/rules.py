@@ -33,6 +33,7 @@ class ReceivedRefund(Struct, frozen=True, gc=False):
         digest: SHA-256 of the raw bytes.
         ordered_at: Kafka timestamp of the partner's record; reference: its topic/partition/offset.
         signature: the partner's, already verified.
+        problem: why that counts no more.
     """
 
     refund: PaymentRefund
@@ -41,6 +42,7 @@ class ReceivedRefund(Struct, frozen=True, gc=False):
     reference: str
     traceparent: str | None = None
     signature: str | None = None
+    problem: Reason | None = None
 
     @property
     def message(self) -> PaymentRefund:

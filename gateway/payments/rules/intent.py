@@ -108,7 +108,7 @@ class Decided:
         reserved: what the SENT ones add to each window: (minor units, count).
         repeats: those whose payment exists with the same content; it stands and its state is told again.
         conflicts: those under an id that another has used; refused, the first payment stands.
-        orphans: refunds that become no payment, for there is none that they could refund.
+        refused: those that become no payment: a refund of none, and what is signed with a key that counts no more.
         authenticated: consents under which a SENT payment carried a proof: exempt payments count anew from here.
     """
 
@@ -117,7 +117,7 @@ class Decided:
     reserved: dict[UsageKey, tuple[int, int]] = field(default_factory=dict)
     repeats: list[tuple[OrderOrRefund, Payment]] = field(default_factory=list)
     conflicts: list[tuple[OrderOrRefund, Payment]] = field(default_factory=list)
-    orphans: list[tuple[ReceivedRefund, Reason]] = field(default_factory=list)
+    refused: list[tuple[OrderOrRefund, Reason]] = field(default_factory=list)
     authenticated: set[ConsentKey] = field(default_factory=set)
 
     @property
@@ -192,6 +192,8 @@ def decide(
     )
     for one in batch:
         match one:
+            case ReceivedOrder(is_due=False, problem=Reason()) | ReceivedRefund(problem=Reason()):
+                _refuse_signer(one, deciding)
             case ReceivedOrder():
                 _decide_order(one, deciding)
             case ReceivedRefund():
@@ -230,6 +232,15 @@ def _decide_order(received: ReceivedOrder, deciding: _Deciding) -> None:
     (decided.payments if first is None else decided.due).append(payment)
 
 
+def _refuse_signer(received: OrderOrRefund, deciding: _Deciding) -> None:
+    """It may be anybody's, and becomes no payment; what was paid before, and only comes again, is told as it stands."""
+    first = deciding.payments.get(received.key)
+    if first is not None and first.digest_is(received.digest):
+        deciding.decided.repeats.append((received, first))
+    elif received.problem is not None:
+        deciding.decided.refused.append((received, received.problem))
+
+
 def _repeat(received: OrderOrRefund, first: Payment, decided: Decided) -> None:
     (decided.repeats if first.digest_is(received.digest) else decided.conflicts).append((received, first))
 
@@ -244,7 +255,7 @@ def _decide_refund(received: ReceivedRefund, deciding: _Deciding) -> None:
         return
     original = deciding.payments.get(received.original_key)
     if original is None or not is_of(received.refund, original):
-        decided.orphans.append((received, NO_ORIGINAL))
+        decided.refused.append((received, NO_ORIGINAL))
         return
     refused = _refuse_refund(received, original, deciding)
     trace = None if refused else deciding.next_trace()

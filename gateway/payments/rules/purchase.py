@@ -29,7 +29,7 @@ class ReceivedOrder(Struct, frozen=True, gc=False):
         signature: the partner's, already verified.
         is_due: it waited for its day as a SCHEDULED payment, which is decided now.
         proven: of one that is due: its proof was judged when it was accepted.
-        problem: why it may not be paid, known before the locks were taken.
+        problem: why its signature counts no more.
     """
 
     order: PaymentOrder

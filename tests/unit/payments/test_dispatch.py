@@ -1,6 +1,8 @@
 """Dispatched records: execution takes what the gateway itself wrote for this network, to the byte, and nothing else."""
 
+import asyncio
 import json
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -9,6 +11,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
+from gateway.base.errors import StoreUnavailableError
 from gateway.identity.assurance import Assertion
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Record
@@ -296,6 +299,51 @@ async def test_a_key_that_was_registered_a_moment_ago_is_looked_up_once_more() -
     await rig.execute([dispatched_record(numbered_order(1)), dispatched_record(numbered_order(2), offset=2)])
     assert rig.states() == {"order-1": "approved", "order-2": "approved"}
     assert rig.faults.places.count("keys.refresh") == 1
+
+
+async def executed_after(rig: Rig, place: str, records: Sequence[Record], meanwhile: Callable[[], object]) -> None:
+    """Execute a batch, and let something happen while it waits at a place."""
+    rig.faults.hold(place)
+    executing = asyncio.create_task(rig.execute(records))
+    await rig.faults.reached(place)
+    meanwhile()
+    if place == "consents.lock":
+        rig.faults.plan(place, StoreUnavailableError("canceling statement due to lock timeout"))
+    rig.faults.open(place)
+    await executing
+
+
+# For places at a network that may be away for hours, and for a database that undoes the first attempt.
+WAITS = ("network.reserve", "consents.lock")
+
+
+@pytest.mark.parametrize("place", WAITS)
+async def test_a_key_that_is_disabled_while_a_batch_waits_sends_nothing(place: str) -> None:
+    rig = Rig()
+    await rig.execute([dispatched_record(numbered_order(1))])
+    waiting = [dispatched_record(numbered_order(2), offset=2), dispatched_refund(refund(1), 3)]
+    stolen = Reason(code=ReasonCode.DS0C, text="disabled")
+    await executed_after(rig, place, waiting, lambda: rig.verifier.refused.update(good=stolen))
+    assert (rig.states(), rig.told().count("order.refused")) == ({"order-1": "approved"}, 2)
+    assert (len(rig.host.received), rig.network.reserved) == (1, 0)
+
+
+@pytest.mark.parametrize("place", WAITS)
+async def test_a_providers_key_that_is_revoked_while_a_batch_waits_proves_nothing(place: str) -> None:
+    rig = ProvingRig()
+    await rig.initiation.take([order_record(proven(rig, numbered_order(1)))])
+    waiting = rig.kafka.records(f"mypay.dispatch.{NETWORK}")
+    await executed_after(rig, place, waiting, lambda: rig.identities.revoked.add("kid-0"))
+    assert (rig.states(), rig.host.received) == ({"order-1": "rejected"}, [])
+
+
+async def test_a_key_that_counts_no_more_uses_up_no_proof() -> None:
+    rig = ProvingRig()
+    await rig.initiation.take([order_record(proven(rig, numbered_order(1)))])
+    rig.verifier.refused["good"] = Reason(code=ReasonCode.DS0C, text="disabled")
+    await rig.execute(rig.kafka.records(f"mypay.dispatch.{NETWORK}"))
+    assert (rig.states(), rig.told()) == ({}, ["order.refused"])
+    assert rig.database.used_assertions.rows == {}
 
 
 @pytest.mark.parametrize(("revoke", "state"), [(False, "approved"), (True, "rejected")])

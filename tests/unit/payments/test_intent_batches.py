@@ -99,8 +99,16 @@ def test_a_payment_that_is_sent_holds_all_that_is_known_of_it() -> None:
 
 
 def test_a_payment_that_is_refused_holds_its_reason_and_nothing_of_a_network() -> None:
-    (found,) = decided(received(1, problem=REFUSED)).payments
-    assert found == begun(1, state=S.REJECTED, reason=REFUSED, **UNSENT)
+    cancelled = {received(1).key: frozenset({"consent-1"})}
+    (found,) = decided(received(1), cancelled=cancelled).payments
+    assert found == begun(1, state=S.REJECTED, reason=ORDER_CANCELLED, **UNSENT)
+
+
+def test_an_order_under_a_key_that_counts_no_more_becomes_no_payment_and_what_stands_is_told() -> None:
+    unsigned = [received(n, problem=REFUSED) for n in (1, 2, 3)]
+    standing = {begun(2).key: begun(2), begun(3).key: begun(3, order_digest=b"another")}
+    found = decided(*unsigned, payments=standing)
+    assert found == Decided(repeats=[(unsigned[1], begun(2))], refused=[(unsigned[0], REFUSED), (unsigned[2], REFUSED)])
 
 
 def test_a_payment_under_no_consent_is_of_no_version() -> None:

@@ -97,7 +97,7 @@ def test_whatever_became_of_a_refund_those_behind_it_are_decided() -> None:
     first = decide(received(1)).payments[0]
     known = facts(beside=first)
     found = decide(received(1), received(2, original_order_id="nobody"), received(3), known=known)
-    assert (len(found.repeats), len(found.orphans), ends(found)) == (1, 1, [(S.SENT, None)])
+    assert (len(found.repeats), len(found.refused), ends(found)) == (1, 1, [(S.SENT, None)])
 
 
 # state of the original → reason, or None where it is refunded
@@ -191,7 +191,7 @@ def test_an_order_id_that_is_used_is_not_used_again() -> None:
 )
 def test_without_an_original_under_its_consent_there_is_no_payment(known: Facts) -> None:
     decided = decide(received(), known=known)
-    assert [(t.reference, reason) for t, reason in decided.orphans] == [("mypay.orders/0/1", NO_ORIGINAL)]
+    assert [(t.reference, reason) for t, reason in decided.refused] == [("mypay.orders/0/1", NO_ORIGINAL)]
     assert not decided.payments
 
 

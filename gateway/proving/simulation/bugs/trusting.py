@@ -65,7 +65,7 @@ def _mark_without_network() -> AbstractContextManager[None]:
 
 
 def _keys_not_looked_at_again() -> AbstractContextManager[None]:
-    async def blind(_: Any, __: Any, signatures: Any, ___: Any) -> list[None]:
+    def blind(_: Any, signatures: Any, __: Any) -> list[None]:
         return [None] * len(signatures)
 
     return replaced(execution, "recheck_signatures", blind)
