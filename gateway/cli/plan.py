@@ -80,7 +80,8 @@ def _processes(plan: "Plan") -> list[str]:
     lines: list[str] = []
     for stage in plan.stages:
         more = f", {stage.partitions} partitions (now {stage.partitions_now})" if stage.partitions else ""
-        lines.append(f"{stage.name:<16} {stage.processes:>3} processes, {stage.cores:.2f} cores used{more}")
+        words = "process," if stage.processes == 1 else "processes,"
+        lines.append(f"{stage.name:<16} {stage.processes:>3} {words:<10} {stage.cores:.2f} cores used{more}")
     return lines + [f"{name:<16} {'':<14} {cores:.2f} cores used" for name, cores in plan.server_cores.items()]
 
 

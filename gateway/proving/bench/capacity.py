@@ -19,7 +19,7 @@ UTILISATION: Final = 0.6
 """Of a core, on average: what is left takes bursts, restarts and the loss of a machine."""
 
 BUSY: Final = 0.82
-"""Of a machine's cores that the bench keeps busy when it runs everything on two: measured, 0.74 to 0.94 in six runs.
+"""Of a machine's cores that the bench keeps busy when it runs everything on two: measured, 0.74 to 0.94 in seven runs.
 The rest of the time its processes wait for commits, answers and one another."""
 
 HOURS_A_MONTH: Final = 730

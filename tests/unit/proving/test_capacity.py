@@ -37,6 +37,7 @@ def test_the_shipped_costs_predict_what_their_bench_reached() -> None:
         (759, 1_567, 0.56),
         (1_059, 1_494, 0.32),
         (1_172, 1_524, 0.04),
+        (2_183, 756, 0.05),
     ],
 )
 def test_benches_of_two_cores_are_predicted_within_15_percent(
