@@ -35,6 +35,7 @@ class LiveView:
         self._live: Live | None = None
         self._told_at = 0.0
         self._line = ""
+        self._is_told = False
         self.step_seconds: dict[str, float] = {}
 
     @contextmanager
@@ -64,7 +65,7 @@ class LiveView:
 
     def line(self, text: str) -> None:
         """Show the counts as they stand."""
-        self._line = text
+        self._line, self._is_told = text, False
         if self._console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self._console, refresh_per_second=10, transient=True)
@@ -73,12 +74,13 @@ class LiveView:
         elif time.monotonic() - self._told_at >= _PLAIN_EVERY_S:
             self._told_at = time.monotonic()
             self._console.print(f"  {text}", markup=False, soft_wrap=True)
+            self._is_told = True
 
     def settle(self) -> None:
         """End the changing line; its last form stays."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-        if self._line:
+        if self._line and not self._is_told:
             self._console.print(f"  {self._line}", markup=False, soft_wrap=True)
-            self._line = ""
+        self._line = ""
