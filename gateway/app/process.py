@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from gateway.app import database
 from gateway.app.addresses import kafka_address
 from gateway.app.belonging import Together, belonging_together
-from gateway.app.clock import SystemClock
+from gateway.app.clock import SteadyClock
+from gateway.app.clock_watch import watch_clock
 from gateway.app.errors import NoAddressError, NotConfiguredError
 from gateway.app.kafka import kafka_settings
 from gateway.app.keys import RINGS_OF, Ring, load_ring
@@ -126,6 +127,8 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
             # A server that answers is not yet one to work with: a standby, or one with another time than ours.
             health.readiness["start"] = _still_waits
             await until_done(partial(database.check_database, store, settings, user, dsn, observer))
+            clock = SteadyClock()
+            watch_clock(store, clock, health, observer)
             async with belonging_together(store, kafka) as together:
                 del health.readiness["start"]
                 yield Process(
@@ -136,7 +139,7 @@ async def started_process(settings: Settings, stage: str, *, network_id: str = "
                     store=store,
                     observer=observer,
                     health=health,
-                    clock=SystemClock(),
+                    clock=clock,
                     worker=worker,
                     stall_after_s=settings.stall_after_s,
                 )

@@ -28,6 +28,13 @@ GAUGES: Final = (
         processes=(ANY,),
     ),
     GaugeMetric(
+        name="mypay_clock_ahead_seconds",
+        unit="seconds",
+        help="How far the machine's clock is ahead of the database's. By more than 60 either way it is not followed.",
+        fresh_s=_READ_S,
+        processes=(ANY,),
+    ),
+    GaugeMetric(
         name="mypay_disk_free_bytes",
         unit="bytes",
         help="Room on the disks that the process writes to.",
