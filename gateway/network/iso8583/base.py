@@ -1,6 +1,15 @@
 """The base of every table of a network's file."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_SECONDS_MAX: Final = 7 * 86_400
+"""A time that is longer is as good as one without end, and written by mistake: in milliseconds, say."""
+
+Seconds = Annotated[float, Field(gt=0, le=_SECONDS_MAX)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=_SECONDS_MAX)]
+"""0 where there is to be no such time."""
 
 
 class Section(BaseModel):

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError,
 
 from gateway.base.causes import cause_of
 from gateway.base.loopback import is_loopback
-from gateway.network.iso8583.base import Section
+from gateway.network.iso8583.base import Seconds, SecondsOrNone, Section
 from gateway.network.iso8583.framing import FrameFormat, FrameHeader
 from gateway.network.iso8583.sections import Breaker, DefinedCode, LayoutSection, ProcessingCodes, Terminals
 from gateway.network.iso8583.tls import TlsSection
@@ -124,27 +124,27 @@ class NetworkConfig(Section):
 
     sign_on: bool = True
     """Sign on at each link, as nearly every host asks. A host that does not know 0800 needs false, and no echoes."""
-    echo_interval_s: Annotated[float, Field(ge=0)] = 30.0
+    echo_interval_s: SecondsOrNone = 30.0
     """Pause between echoes. Firewalls commonly forget an idle connection after 60 s. 0: no echoes."""
-    echo_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    echo_timeout_s: Seconds = 5.0
     """How long the answer to an echo is waited for. The host gives it without asking an issuer."""
     echo_missed_max: Annotated[int, Field(ge=1)] = 3
     """After so many lost echoes in a row a link is dead. One may be a host's garbage collection."""
-    connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    connect_timeout_s: Seconds = 5.0
     """How long a TCP connection may take. One that takes more than a few retransmissions will not come."""
-    sign_off_wait_s: Annotated[float, Field(ge=0)] = 60.0
+    sign_off_wait_s: SecondsOrNone = 60.0
     """How long a host that signed the gateway off is left in peace, unless it signs it on again: a host's
     change-over."""
-    write_deadline_s: Annotated[float, Field(gt=0)] = 5.0
+    write_deadline_s: Seconds = 5.0
     """A peer that has not read one socket buffer for this long is stuck: its link is closed."""
-    answer_timeout_s: Annotated[float, Field(gt=0)] = 15.0
+    answer_timeout_s: Seconds = 15.0
     """How long an answer is waited for. Above the time-out that hosts commonly have towards issuers (10 s), so that the
     host's own refusal arrives first."""
     window: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Requests in flight over all links: throughput × answer time (1,500/s × 0.3 s), rounded up."""
-    backoff_min_s: Annotated[float, Field(gt=0)] = 0.5
+    backoff_min_s: Seconds = 0.5
     """The first pause before a link is opened again: random between 0 and this, which then doubles."""
-    backoff_max_s: Annotated[float, Field(gt=0)] = 30.0
+    backoff_max_s: Seconds = 30.0
     """What that pause grows to at most."""
     breaker: Breaker = Breaker()
     """When to stop sending to a network that does not answer."""
@@ -159,20 +159,20 @@ class NetworkConfig(Section):
     first, which may still end in an approval and needs a host that knows the inquiry."""
     supports_inquiry: bool = False
     """The host knows the inquiry, 0100 with DE3 380000: a convention of some networks, no part of ISO 8583:1987."""
-    inquiry_interval_s: Annotated[float, Field(gt=0)] = 5.0
+    inquiry_interval_s: Seconds = 5.0
     """An inquiry that settled nothing is repeated after this long, then after twice as long, up to four times as
     long."""
-    inquiry_deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    inquiry_deadline_s: Seconds = 60.0
     """What asking has not settled by then is reversed: the customer waits for the outcome."""
-    reversal_repeat_interval_s: Annotated[float, Field(gt=0)] = 30.0
+    reversal_repeat_interval_s: Seconds = 30.0
     """A reversal that was not confirmed is repeated after this long, then after twice as long. Hosts ask not to be
     repeated to faster than they time out themselves."""
-    reversal_repeat_max_s: Annotated[float, Field(gt=0)] = 300.0
+    reversal_repeat_max_s: Seconds = 300.0
     """What that pause grows to at most."""
     follow_ups_in_order: bool = False
     """Send the reversals and inquiries of one terminal one after the other, the oldest first, as some hosts want. One
     that cannot be sent at all (its card is gone from the vault) then holds up its terminal until people see to it."""
-    reversal_alert_after_s: Annotated[float, Field(gt=0)] = 900.0
+    reversal_alert_after_s: Seconds = 900.0
     """A reversal that is still open after this long needs a person and the network's operator."""
 
     cutover: Annotated[time | None, BeforeValidator(_time_of_day)] = None

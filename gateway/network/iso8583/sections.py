@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from gateway.network.exchange import Operation
-from gateway.network.iso8583.base import Section
+from gateway.network.iso8583.base import Seconds, Section
 from gateway.network.iso8583.dialect import FIELDS, RULES, Content
 from gateway.network.iso8583.layout import DialectName, Encoding, FieldChange, Layout, LengthEncoding
 from gateway.network.response_codes import CodeClass, CodeDefinition
@@ -47,9 +47,9 @@ class Breaker(Section):
     open_after_failures: Annotated[int, Field(ge=1)] = 20
     """So many unanswered requests in a row stop sending. Above any honest run of slow answers, far below one window of
     unknown outcomes."""
-    open_s: Annotated[float, Field(gt=0)] = 5.0
+    open_s: Seconds = 5.0
     """The first pause. Long enough for a host to fail over, short enough that the backlog stays small."""
-    open_max_s: Annotated[float, Field(gt=0)] = 60.0
+    open_max_s: Seconds = 60.0
     """What the pause grows to at most: repeated failure doubles it, so that a dead network is not pestered."""
     trial_window: Annotated[int, Field(ge=1)] = 8
     """After the pause so many requests at a time, until one is answered: an answered echo proves the host, not its
