@@ -25,6 +25,9 @@ _CLOCK: Final = "message.timestamp.type"
 _LATE: Final = "message.timestamp.before.max.ms"
 _LARGEST: Final = "max.message.bytes"
 
+_KEPT: Final = {"retention.bytes": "-1", "unclean.leader.election.enable": "false"}
+"""By Kafka's own defaults so; brokers with others would drop what nobody has read yet, or what was confirmed."""
+
 _VISIBLE_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 
@@ -92,6 +95,7 @@ def topic_configuration(topic: Topic, replication_factor: int) -> dict[str, str]
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "retention.ms": str(topic.retention_ms),
         "min.insync.replicas": str(max(1, replication_factor - 1)),
+        **_KEPT,
         **_taken(topic),
     }
 
@@ -159,7 +163,7 @@ async def _partitions(client: Any, names: Sequence[str]) -> dict[str, list[int]]
 async def _configurations(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     if not names:
         return {}
-    wanted = dict.fromkeys(("cleanup.policy", "retention.ms", "min.insync.replicas", _LARGEST, _CLOCK, _LATE))
+    wanted = dict.fromkeys(("cleanup.policy", "retention.ms", "min.insync.replicas", *_KEPT, _LARGEST, _CLOCK, _LATE))
     responses = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, n, wanted) for n in names])
     result: dict[str, dict[str, str]] = {}
     for response in responses:

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewTopic
 from aiokafka.errors import MessageSizeTooLargeError
 
+from gateway.messaging.administration import administration
 from gateway.messaging.reader import open_reader
 from gateway.messaging.settings import KafkaSettings
-from gateway.messaging.topics_admin import TopicAdminError, TopicState, TopicStatus, ensure_topics
+from gateway.messaging.topics_admin import TopicAdminError, TopicState, TopicStatus, ensure_topics, topic_configuration
 from schemas.topics import TimestampType, Topic
 from tests.support.kafka_groups import ORDERS_TOPIC, eventually
 
@@ -37,6 +39,25 @@ async def test_topics_are_created_once_checked_and_only_grown(settings: KafkaSet
     other = await ensured(settings, replace(larger, retention_ms=1), apply=True)
     assert other.differences == ("retention.ms is 604800000, should be 1",)
     assert (await ensured(settings, larger, apply=False)).state is TopicState.OK
+
+
+async def test_a_bound_on_what_is_kept_is_told(settings: KafkaSettings) -> None:
+    """Made by hand, or by brokers with a default of their own: orders that nobody had read yet were dropped, untold."""
+    wanted = replace(ORDERS_TOPIC, name=f"t-{uuid.uuid4().hex}", partitions=1)
+    for changed in ({"retention.bytes": "1000000"}, {"unclean.leader.election.enable": "true"}):
+        by_hand = replace(wanted, name=f"t-{uuid.uuid4().hex}")
+        configured = topic_configuration(by_hand, 1) | changed
+        async with administration(settings) as client:
+            await client.create_topics([NewTopic(by_hand.name, 1, 1, topic_configs=configured)])
+        [(name, value)] = changed.items()
+        should = {"retention.bytes": "-1"}.get(name, "false")
+        # Brokers hear of a topic a moment after the controller has it.
+        async with asyncio.timeout(30):
+            while (told := await ensured(settings, by_hand, apply=False)).state is TopicState.MISSING:
+                pass
+        assert told.differences == (f"{name} is {value}, should be {should}",)
+    assert (await ensured(settings, wanted, apply=True)).state is TopicState.CREATED
+    assert (await ensured(settings, wanted, apply=False)).state is TopicState.OK
 
 
 async def test_how_large_a_record_may_be_is_checked_and_set(settings: KafkaSettings) -> None:

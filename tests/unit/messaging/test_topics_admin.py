@@ -41,6 +41,8 @@ class Cluster:
         (-1, 1, {}, "An operator decides."),
         (0, 2, {}, "An operator decides."),
         (0, 1, {"retention.ms": "1"}, "An operator decides."),
+        (0, 1, {"retention.bytes": "1073741824"}, "An operator decides."),
+        (0, 1, {"unclean.leader.election.enable": "true"}, "An operator decides."),
         (1, 1, {"retention.ms": "1", TIMES: "other"}, "An operator decides."),
     ],
 )
