@@ -13,6 +13,8 @@ from gateway.messaging.settings import KafkaSettings
 
 _WAIT_S: Final = 5.0
 _CLOSE_S: Final = 2.0
+_KNOWN_S: Final = 60.0
+"""For so long a topic is taken to have the partitions that it had: operators add some, or make it again with others."""
 
 
 class Backlogs:
@@ -24,6 +26,7 @@ class Backlogs:
         self._admin: Any = None
         self._reader: Any = None
         self._partitions: dict[str, list[TopicPartition]] = {}
+        self._known_at = 0.0
         # Group → the broker that keeps its offsets.
         self._coordinators: dict[str, int] = {}
         # One look at a time: whoever fails closes the connections of all.
@@ -57,6 +60,7 @@ class Backlogs:
         admin, reader = self._admin, self._reader
         self._admin = self._reader = None
         self._coordinators.clear()
+        self._partitions.clear()
         for close in (admin and admin.close, reader and reader.stop):
             if close:
                 try:
@@ -110,10 +114,14 @@ class Backlogs:
         return found
 
     async def _partitions_of(self, topic: str) -> Sequence[TopicPartition]:
-        """As they were when the topic was first asked for; none if there is no such topic.
+        """As they were a while ago at most; none if there is no such topic.
 
         Asked of the cluster: a consumer that is subscribed to nothing knows of no topic (read: 0.14).
         """
+        now = asyncio.get_running_loop().time()
+        if now - self._known_at > _KNOWN_S:
+            self._partitions.clear()
+            self._known_at = now
         if topic not in self._partitions:
             for found in await self._admin.describe_topics():
                 if found["error_code"] == 0:

@@ -227,6 +227,9 @@ class BatchConsumer:
         self._attempt = 0
         result: list[Record] = []
         for partition, messages in polled.items():
+            if messages[0].offset < self._taken.get(partition, 0):
+                # It begins anew, made again by an operator: what was committed of the one before says nothing of it.
+                self._committed[partition] = messages[0].offset
             self._taken[partition] = messages[-1].offset + 1
             self.taken_ms = messages[-1].timestamp
             self._committed.setdefault(partition, messages[0].offset)

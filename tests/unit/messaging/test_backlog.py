@@ -21,6 +21,9 @@ class Brokers:
         self.offset = 3
         self.asked: list[str] = []
 
+    async def describe_topics(self) -> Any:
+        return [{"topic": "t", "error_code": 0, "partitions": [{"partition": p.partition} for p in PARTITIONS]}]
+
     async def find_coordinator(self, _: str) -> int:
         self.asked.append("where")
         return self.keeper
@@ -45,7 +48,6 @@ class Brokers:
 def looking_at(brokers: Brokers) -> Backlogs:
     backlogs = Backlogs(KafkaSettings("127.0.0.1:1"), SilentObserver())
     backlogs._admin = backlogs._reader = brokers
-    backlogs._partitions = {"t": PARTITIONS}
     return backlogs
 
 
