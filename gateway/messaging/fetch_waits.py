@@ -35,6 +35,10 @@ SELDOM_S: Final = 0.05
 """Between fetches for some of a broker's partitions, of a consumer that takes a few records at a time of much that is
 there: while it has records of one sender at hand, it would ask a hundred times a second for others'."""
 
+MISSED_S: Final = 1.0
+"""A topic that is read and not there is asked for so often: left to itself aiokafka asks every five minutes, and a
+member without partitions seems to have nothing to do."""
+
 
 class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
     """aiokafka's fetcher, with waits of both kinds, that can hold fetches back.
@@ -48,6 +52,7 @@ class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
     partial_every_s = 0.0
     _held_until = float("-inf")
     _partial_at = float("-inf")
+    _looked_at = float("-inf")
 
     async def fetched_records(self, partitions: Any, timeout: float = 0, max_records: int | None = None) -> Any:  # noqa: ASYNC109 - aiokafka's signature
         """As aiokafka's, between which nothing is fetched: see the module's text."""
@@ -61,8 +66,9 @@ class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
         return drained
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
-        fetches, resets, timeout, *others = super()._get_actions_per_node(assignment)
+        fetches, resets, timeout, is_stale, *others = super()._get_actions_per_node(assignment)
         now = asyncio.get_running_loop().time()
+        others = [is_stale or self._misses_topic(now), *others]
         left = self._held_until - now
         if fetches and left > 0:
             return [], resets, min(timeout, left), *others
@@ -78,3 +84,11 @@ class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
             request._max_wait_ms = min(PARTIAL_WAIT_MS, request._max_wait_ms)  # noqa: SLF001
             self._partial_at = now
         return [*whole, *partial], resets, timeout, *others
+
+    def _misses_topic(self, now: float) -> bool:
+        """True where a topic is not there, as while an operator makes it again: then all are asked for."""
+        if now - self._looked_at < MISSED_S:
+            return False
+        self._looked_at = now
+        subscription, cluster = self._subscriptions.subscription, self._client.cluster
+        return subscription is not None and not all(map(cluster.partitions_for_topic, subscription.topics))

@@ -54,6 +54,27 @@ async def test_what_is_taken_of_a_topic_that_was_made_again_is_committed(
     await backlogs.stop()
 
 
+async def test_a_topic_that_was_away_for_a_while_is_read_again_at_once(
+    settings: KafkaSettings, observer: RecordingObserver, group: Group, topic: str
+) -> None:
+    """A member that had noticed looked for it every five minutes, and meanwhile nothing seemed to wait."""
+    async with publisher_of(settings, observer) as publisher:
+        await publisher.publish(numbered(topic, 40))
+    member = await group.join()
+    assert await member.commit(await take_until(member, 40))
+    async with administration(settings) as client:
+        await client.delete_topics([topic])
+
+    async def is_let_go() -> bool:
+        return await member.take(10, max_wait=0.1) == [] and not member.assignment
+
+    await eventually(is_let_go)
+    await make(settings, topic, 6)
+    async with publisher_of(settings, observer) as publisher:
+        await publisher.publish(numbered(topic, 20))
+    assert len(await take_until(member, 20)) == 20
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["grown", "made again"])
 async def test_what_waits_is_told_of_the_partitions_that_there_are(
     settings: KafkaSettings,

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import Fetcher
 
-from gateway.messaging.fetch_waits import FETCH_WAIT_MS, HELD_S, PARTIAL_WAIT_MS, PatientFetcher
+from gateway.messaging.fetch_waits import FETCH_WAIT_MS, HELD_S, MISSED_S, PARTIAL_WAIT_MS, PatientFetcher
 
 PARTITIONS = [TopicPartition("t", n) for n in range(3)]
 LEADERS = {0: 1, 1: 1, 2: 2}
@@ -31,9 +31,13 @@ class Assignment:
 async def fetching() -> PatientFetcher:
     """A fetcher that is connected to nothing, and in whose loop nothing runs."""
     made = PatientFetcher.__new__(PatientFetcher)
-    cluster = SimpleNamespace(leader_for_partition=lambda partition: LEADERS[partition.partition])
+    cluster = SimpleNamespace(
+        leader_for_partition=lambda partition: LEADERS[partition.partition],
+        partitions_for_topic=lambda topic: {0, 1, 2} if topic == "t" else None,
+    )
     made.__dict__ |= {
         "_client": SimpleNamespace(cluster=cluster),
+        "_subscriptions": SimpleNamespace(subscription=SimpleNamespace(topics={"t"})),
         "_records": {},
         "_in_flight": set(),
         "_preferred_read_replica": {},
@@ -56,6 +60,19 @@ def waits(fetching: PatientFetcher, **how: Any) -> dict[int, int]:
 
 async def test_a_fetch_for_all_of_a_brokers_partitions_waits_long(fetching: PatientFetcher) -> None:
     assert waits(fetching) == {1: FETCH_WAIT_MS, 2: FETCH_WAIT_MS}
+
+
+async def test_a_topic_that_is_not_there_is_asked_for_now_and_then(fetching: PatientFetcher) -> None:
+    def asks() -> bool:
+        stale: bool = fetching._get_actions_per_node(Assignment())[3]
+        return stale
+
+    assert not asks()
+    fetching._subscriptions.subscription.topics.add("away")
+    for _ in range(2):
+        fetching._looked_at = asyncio.get_running_loop().time() - MISSED_S
+        assert asks()
+        assert not asks()
 
 
 async def test_a_fetch_for_some_of_them_waits_shortly(fetching: PatientFetcher) -> None:
