@@ -207,7 +207,7 @@ GRANT SELECT ON public.network_status TO mypay_initiation, mypay_schedule, mypay
 GRANT SELECT, INSERT, UPDATE (is_open, reported_at), DELETE ON public.network_status TO mypay_execution;
 GRANT SELECT, INSERT (cluster_id) ON public.kafka_cluster TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing;
 GRANT SELECT ON public.kafka_cluster TO mypay_readonly;
-GRANT SELECT, INSERT (cluster_id), UPDATE (cluster_id, noted_at) ON public.kafka_cluster TO mypay_operator;
+GRANT SELECT, INSERT (cluster_id, moved_at), UPDATE (cluster_id, noted_at, moved_at) ON public.kafka_cluster TO mypay_operator;
 GRANT SELECT ON public.schema_migration TO mypay_initiation, mypay_consents, mypay_execution, mypay_relay, mypay_settlement, mypay_schedule, mypay_disclosure, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_console, mypay_archive, mypay_operator, mypay_readonly;
 GRANT USAGE ON SEQUENCE public.payment_number TO mypay_execution;
 GRANT USAGE ON SEQUENCE public.follow_up_number TO mypay_initiation, mypay_execution, mypay_schedule;

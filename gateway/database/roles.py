@@ -305,7 +305,8 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
     "network_status":         {_I: READ, _T: READ, _V: READ,
                                _X: Access(insert=ALL, update=("is_open", "reported_at"), delete=True)},
     "kafka_cluster":          {**dict.fromkeys((_I, _C, _X, _R, _S, _T, _D, _P, _U, _A, _M), _NOTE), _V: READ,
-                               _O: Access(insert=("cluster_id",), update=("cluster_id", "noted_at"))},
+                               _O: Access(insert=("cluster_id", "moved_at"),
+                                          update=("cluster_id", "noted_at", "moved_at"))},
     "schema_migration":       dict.fromkeys(RUNNING, READ),
 }
 """Table or view → role → what it may do. A role that is not named may do nothing."""
