@@ -134,14 +134,21 @@ class SharingService:
     def _reminder(self, holder: Holder, number: int, now: datetime) -> OutboxEvent | None:
         if holder.notice is None:
             raise AssertionError("a holder is reminded of a notice")
+        return self._notice_event(holder, holder.notice, reminder=number, at=now)
+
+    def _notice_event(
+        self, holder: Holder, notice: Notice, *, reminder: int = 0, at: datetime | None = None
+    ) -> OutboxEvent | None:
+        """None where the key that named the customer is gone: nobody can say any more whom the affiliate should erase.
+
+        People are told, and others' notices are not held up. It can be told again once the key is back.
+        """
         try:
-            return notice_event(holder, holder.notice, self._pseudonyms, reminder=number, at=now)
+            return notice_event(holder, notice, self._pseudonyms, reminder=reminder, at=at)
         except NoMasterKeyError:
-            # The key that named the customer is gone: nobody can say any more whom the affiliate should erase.
-            notice = str(holder.notice.notice_id)
-            self._observer.note(
-                "erase_reminder_not_possible", level="error", reference=notice, reason="NoMasterKeyError"
-            )
+            what = "erase_reminder_not_possible" if reminder else "erase_notice_not_possible"
+            self._observer.note(what, level="error", reference=str(notice.notice_id), reason="NoMasterKeyError")
+            self._observer.count("sharing", "incident", reason="key_gone")
             return None
 
     async def _share_once(self) -> int:
@@ -314,5 +321,6 @@ class SharingService:
                 notice = Notice(notice_id, cause, now, now + self._settings.erase_within)
                 noticed.append((replace(holder, notice=notice), notice))
         await uow.sharing.write_holders([r for r, _ in noticed])
-        await uow.outbox.append([notice_event(r, notice, self._pseudonyms) for r, notice in noticed])
-        return len(noticed)
+        events = [event for r, notice in noticed if (event := self._notice_event(r, notice)) is not None]
+        await uow.outbox.append(events)
+        return len(events)

@@ -716,3 +716,28 @@ async def test_whose_key_is_gone_is_reminded_of_nothing_and_holds_up_nobody(stag
     assert await later_ring.service.remind() == 0
     assert later_ring.counted.of["erase_reminder"] == 0
     assert len(await stage.told(EraseNotice)) == 2
+
+
+async def test_a_notice_whose_key_is_gone_holds_up_no_other_and_is_told_once_the_key_is_back(stage: Sharing) -> None:
+    """It ended the stage, again and again: nothing was shared any more, and nobody was told to erase anything."""
+    backend = stage.backend
+    await settle(backend, 1)
+    await stage.drain()
+    # As where the folder of keys was emptied, or an older one put back, and a new key made.
+    without = Sharing(backend, {"20270101-b": bytes(32)})
+    await change(backend, permits(status=ConsentStatus.CANC))
+    await without.drain()
+    assert await without.told(EraseNotice) == []
+    assert (without.counted.of["incident"], without.counted.of["erase_notice"]) == (2, 0)
+    assert await without.service.sweep() == 0
+    async with backend.store.reading() as uow:
+        # Who must erase is known, and by when: that nobody confirms is told.
+        count, due = await uow.sharing.overdue(NOW + timedelta(days=8))
+        assert (count, due) == (2, NOW + timedelta(days=7))
+        held = await uow.sharing.holders([KEY])
+    async with backend.store.transaction() as uow:
+        for holder in held:
+            assert holder.notice is not None
+            await uow.sharing.ask_reminder(holder.notice.notice_id, now=later(3))
+    assert await stage.service.remind() == 2
+    assert {n.notice_id for n in await stage.told(EraseNotice)} == {h.notice.notice_id for h in held if h.notice}
