@@ -17,7 +17,7 @@ from gateway.app.disclosure import root_signer
 from gateway.app.errors import NotConfiguredError
 from gateway.app.fitness import look_as
 from gateway.app.kafka import kafka_settings
-from gateway.app.keys import Ring, load_ring
+from gateway.app.keys import Ring, load_ring, ring_folder
 from gateway.app.policy import digest_of
 from gateway.app.portability import receipt_key
 from gateway.app.settings import Settings
@@ -35,8 +35,11 @@ from gateway.messaging.settings import KafkaSettings
 from gateway.messaging.topics_admin import TopicState, TopicStatus, ensure_topics
 from gateway.network.iso8583.config import NetworkConfig, load_networks
 from gateway.sealing.certificates import CertificateError, ends_at
+from gateway.sealing.key_ring import ring_ids
+from gateway.views.affiliates import AffiliatesView
 from gateway.views.identities import IdentitiesView
 from gateway.views.kafka_cluster import KafkaClusterView
+from gateway.views.tokens import TokensView
 from schemas.principals import ADMIN, Principal
 from schemas.principals import Role as Party
 
@@ -99,6 +102,7 @@ async def _examine() -> list[Finding]:
     postgres = await _postgres(settings)
     found += postgres
     is_up = any(f.check == "PostgreSQL" and f.state is State.OK for f in postgres)
+    found += await _keys_in_use(settings) if is_up else []
     found += [f async for f in _kafka(settings, is_registry_there=is_up)]
     return [*found, await _policy(settings, is_registry_there=is_up)]
 
@@ -142,6 +146,29 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         yield _finding("key", ring.value, lambda ring=ring: _counted(len(load_ring(settings, ring))))  # type: ignore[misc]
     yield _finding("key", "disclosure", lambda: root_signer(settings) and "")
     yield _finding("key", "receipts", lambda: receipt_key(settings) and "")
+
+
+async def _keys_in_use(settings: Settings) -> list[Finding]:
+    """Keys that are not here, and that something stands under: an older folder was put back, or one was emptied."""
+    try:
+        async with TokensView.opened(postgres_dsn(settings, Role.READONLY)) as tokens:
+            cards = await tokens.count_by_key()
+        async with AffiliatesView.opened(postgres_dsn(settings, Role.READONLY)) as affiliates:
+            named = await affiliates.count_by_key()
+    except Exception as error:
+        if not is_known(error):
+            raise
+        return [_wrong("keys in use", "", error)]
+    lost = "their orders are rejected", "what affiliates hold under it cannot be told to be erased"
+    used = (Ring.CARDS, cards, "cards", lost[0]), (Ring.SHARING, named, "shared consents", lost[1])
+    found = []
+    for ring, counts, what, meanwhile in used:
+        here = ring_ids(folder := ring_folder(settings, ring))
+        # Where there is none at all, that is told already.
+        for key_id in sorted(counts.keys() - set(here)) if here else ():
+            detail = f"{counts[key_id]} {what} are under {key_id}, which is not in {folder}: {meanwhile}"
+            found.append(Finding("key", ring.value, State.WRONG, detail, f"Put {key_id}.key back there."))
+    return found
 
 
 def _counted(keys: int) -> str:

@@ -1,5 +1,6 @@
 """Affiliates, and what each was given under which consent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -54,6 +55,10 @@ class AffiliatesView(View):
         rows = await self._fetch(_SQL.affiliates)
         lists = ("approved", "kids")
         return [RegisteredAffiliate(**{**dict(r), **{n: tuple(r[n] or ()) for n in lists}}) for r in rows]
+
+    async def count_by_key(self) -> Mapping[str, int]:
+        """Under how many consents customers are named by each sharing key, of what is not known to be erased."""
+        return {r["key_id"]: r["holders"] for r in await self._fetch(_SQL.count_by_key)}
 
     async def holders(self, *, affiliate_id: str | None, consent_id: str | None, limit: int) -> list[ToldHolder]:
         """What was shared, the youngest first."""

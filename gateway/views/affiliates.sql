@@ -17,3 +17,9 @@ FROM share_holder h
 WHERE ($1::text IS NULL OR h.affiliate_id = $1) AND ($2::text IS NULL OR h.consent_id = $2)
 ORDER BY h.since DESC, h.affiliate_id
 LIMIT $3
+
+-- name: count_by_key
+SELECT key_id, count(*) AS holders
+FROM share_holder, unnest(key_ids) AS key_id
+WHERE confirmed_at IS NULL
+GROUP BY key_id
