@@ -7,6 +7,7 @@ is no clearing file is named once, in the log and as a metric.
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import re
@@ -54,6 +55,9 @@ class _NotTakenError(Exception):
 class _ArrivingError(Exception):
     """It is still being written."""
 
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a disk, or the part of it that somebody may use, says that is full."""
 
 _Identity = tuple[int, int, int, int]
 
@@ -105,10 +109,21 @@ class ClearingInbox:
             names = await asyncio.to_thread(self._names, network_id)
             if not names:
                 continue
-            with _alone(self._state / network_id) as alone:
+            with self._room_for(network_id), _alone(self._state / network_id) as alone:
                 for name in names if alone else ():
-                    reports += await self._take(network_id, name)
+                    with self._room_for(f"{network_id}/{name}"):
+                        reports += await self._take(network_id, name)
         return reports
+
+    @contextmanager
+    def _room_for(self, where: str) -> Iterator[None]:
+        """Leave what there is no room for where it lies, and tell so: what else settlement does needs none."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._name(where, f"cannot be kept in {self._state}: {os.strerror(error.errno)}")
 
     async def _take(self, network_id: str, name: str) -> tuple[ImportReport, ...]:
         try:
@@ -200,6 +215,9 @@ class ClearingInbox:
             seals = _seals(folder, name)
             if young and not seals and self._importing.seals.required(NetworkId(network_id)):
                 raise _ArrivingError
+            path.unlink(missing_ok=True)
+            if found.st_size > shutil.disk_usage(target).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             with path.open("wb") as copy:
                 os.fchmod(copy.fileno(), 0o600)
                 shutil.copyfileobj(_Limited(file, FILE_BYTES_MAX), copy, _BLOCK_BYTES)
@@ -219,7 +237,9 @@ class ClearingInbox:
             target = folder / f"{Path(copy.name).stem}.{number}{_SUFFIX}"
         if report.problems:
             why = "\n".join((*report.problems, *report.bad))
-            target.with_suffix(".why.txt").write_text(why + "\n", encoding="utf-8")
+            # The cause is a dead letter, too: that there is no room for it here keeps no file in the inbox.
+            with self._room_for(f"{copy.network_id}/{copy.name}"):
+                target.with_suffix(".why.txt").write_text(why + "\n", encoding="utf-8")
         copy.path.replace(target)
         self._taken.add((f"{copy.network_id}/{copy.name}", copy.identity))
         with suppress(OSError, _NotTakenError), _opened(self._folder / copy.network_id) as inbox:

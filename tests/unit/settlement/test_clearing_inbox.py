@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
-from errno import EACCES
+from errno import EACCES, ENOSPC
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -363,3 +365,48 @@ async def test_two_processes_never_take_a_networks_files_at_once(box: Box, monke
 async def test_a_missing_inbox_is_an_empty_one(tmp_path: Path, box: Box) -> None:
     taking = ClearingInbox(tmp_path / "none", box.state, box.importing, box.quiet)  # type: ignore[arg-type]
     assert await taking.take(NETWORKS) == []
+
+
+FULL = OSError(ENOSPC, os.strerror(ENOSPC))
+
+
+@pytest.mark.parametrize("full", ["before", "meanwhile", "at once"])
+async def test_what_there_is_no_room_for_waits_in_the_inbox_and_ends_nothing(
+    box: Box, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    """It ended settlement, again and again: nothing that networks told over Kafka was settled any more either."""
+    box.put("a.csv", clearing_file(line(1)))
+
+    def no_room(*_: object, **__: object) -> object:
+        raise FULL
+
+    with monkeypatch.context() as patched:
+        match full:
+            case "before":
+                patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3))
+            case "meanwhile":
+                patched.setattr(os, "fsync", no_room)
+            case _:
+                patched.setattr(Path, "mkdir", no_room)
+        assert [await box.take() for _ in range(2)] == [[], []]
+    assert box.kafka.published == []
+    assert box.quiet.counted["not_taken"] == 1
+    [told] = [fields for event, fields in box.quiet.notes if event == "clearing_file_not_taken"]
+    assert str(told["reason"]) == f"cannot be kept in {box.state}: No space left on device"
+    [report] = await box.take()
+    assert report.published == 1
+    assert box.ended() == {"done": ["a.csv"]}
+
+
+async def test_a_cause_that_there_is_no_room_for_keeps_no_file_in_the_inbox(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> int:
+        raise FULL
+
+    monkeypatch.setattr(Path, "write_text", no_room)
+    box.put("a.csv", clearing_file(line(1), trailer="T,9,9"))
+    [report] = await box.take()
+    assert report.problems
+    assert box.ended() == {"failed": ["a.csv"]}
+    assert await box.take() == []
