@@ -8,7 +8,7 @@ of which nobody is told: nobody is known to have sent it (:mod:`gateway.identity
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
 
@@ -40,6 +40,7 @@ from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.identity.store import AssertionUse, AssertionVerifier, AuthenticationUnit, TrustTable
 from gateway.identity.verifying import verify_proofs
+from gateway.identity.vouching import Vouching
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode
@@ -81,9 +82,9 @@ _COMMAND_ID: Final[TypeAdapter[str]] = TypeAdapter(CommandIdField)
 
 @dataclass(slots=True)
 class _Read:
-    """A batch as read."""
+    """A batch as read; each command with the message that it is."""
 
-    trusted: list[ReceivedCommand] = field(default_factory=list)
+    trusted: list[tuple[Authentic[ConsentMessage], ReceivedCommand]] = field(default_factory=list)
     faults: list[Faulty] = field(default_factory=list)
     nobodys: list[Nobodys] = field(default_factory=list)
 
@@ -105,6 +106,7 @@ class ConsentCommandService:
     ) -> None:
         self._store = store
         self._keys = keys
+        self._verifier = verifier
         self._door: Door[ConsentMessage] = Door(verifier=verifier, models=CONSENT_MESSAGES)
         self._dead_letters = dead_letters
         self._observer = observer
@@ -122,9 +124,11 @@ class ConsentCommandService:
         self._observer.batch("consents", size=len(records), seconds=loop.time() - started)
 
     async def _bring_to_ends(self, read: _Read) -> None:
+        vouching = Vouching(self._verifier, self._clock)
         if read.trusted or read.faults:
-            self._report(await until_done(lambda: self._commit(read)), read)
-        await park_nobodys(self._dead_letters, self._observer, "consents", [(n.record, n.error) for n in read.nobodys])
+            self._report(await until_done(lambda: self._commit(read, vouching)), read)
+        nobodys = [(n.record, n.error) for n in (*read.nobodys, *vouching.lapsed)]
+        await park_nobodys(self._dead_letters, self._observer, "consents", nobodys)
 
     async def _sort(self, came: Sequence[Authentic[ConsentMessage] | Faulty | Nobodys], now: datetime) -> _Read:
         read = _Read()
@@ -144,15 +148,16 @@ class ConsentCommandService:
                     assert_never(one)
         proofs = [_proof(a.message) for a in authentic]
         verified = await verify_proofs(proofs, self._assertions, self._trust, now)
-        read.trusted = [_taken(a, proof) for a, proof in zip(authentic, verified, strict=True)]
+        read.trusted = [(a, _taken(a, proof)) for a, proof in zip(authentic, verified, strict=True)]
         return read
 
-    async def _commit(self, read: _Read) -> CommandsDecided:
+    async def _commit(self, read: _Read, vouching: Vouching) -> CommandsDecided:
         async with self._store.transaction() as uow:
-            commands = read.trusted
-            records = await uow.consents.lock_records(sorted({c.consent_key for c in commands}))
-            # Time is read after the locks were granted: a proof that went stale while it waited counts no more.
+            records = await uow.consents.lock_records(sorted({c.consent_key for _, c in read.trusted}))
+            # Time is read after the locks were granted: a proof that went stale while it waited counts no more, nor
+            # does what is signed with a key that was disabled meanwhile.
             now = self._clock.now()
+            commands = [self._proof_rechecked(c) for message, c in read.trusted if vouching(message)]
             handled = await uow.consents.handled(sorted({c.key for c in commands}))
             usable = await usable_tokens(uow, commands, records.values())
             trust = await self._read_trust(uow, commands)
@@ -171,6 +176,11 @@ class ConsentCommandService:
             await write_decided(uow, decided, now=now)
             await tell_faults(uow, read.faults, now=now)
         return decided
+
+    def _proof_rechecked(self, command: ReceivedCommand) -> ReceivedCommand:
+        proof = command.proof
+        problem = self._assertions.recheck(proof.issuer, proof.kid) if isinstance(proof, Assertion) else None
+        return command if problem is None else replace(command, proof=problem)
 
     async def _read_trust(self, uow: AuthenticationUnit, commands: Sequence[ReceivedCommand]) -> ConsentTrust:
         proofs = [c.proof for c in commands if isinstance(c.proof, Assertion)]

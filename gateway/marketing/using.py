@@ -15,6 +15,7 @@ from gateway.database.unit import Store
 from gateway.identity.door import Door
 from gateway.identity.parking import park_nobodys
 from gateway.identity.signing import KeySource, SignatureVerifier
+from gateway.identity.vouching import Vouching
 from gateway.marketing.rules.offers import USE_ID_TAKEN, Offer, StoredUse, counted, refuse_offer_use
 from gateway.marketing.store import MarketingUnit
 from gateway.marketing.telling import use_event
@@ -47,6 +48,7 @@ class UseService:
         self._watch = watch
         self._store = store
         self._keys = keys
+        self._verifier = verifier
         self._door: Door[OfferUse] = Door(verifier=verifier, models=MODELS)
         self._dead_letters = dead_letters
         self._observer = observer
@@ -57,13 +59,19 @@ class UseService:
         started = asyncio.get_running_loop().time()
         good, parked = await self._door.read_or_park(records, self._clock.now(), self._keys)
         if good:
-            await self.count([(one.message, one.digest) for one in good])
+            # With each attempt: a key may have been disabled while it waited for the locks, or for the database.
+            vouched = Vouching(self._verifier, self._clock)
+            answers = await until_done(lambda: self._count([(o.message, o.digest) for o in good if vouched(o)]))
+            self._report(answers)
+            parked += [(one.record, one.error) for one in vouched.lapsed]
         await park_nobodys(self._dead_letters, self._observer, "marketing", parked)
         self._observer.batch("marketing", size=len(records), seconds=asyncio.get_running_loop().time() - started)
 
     async def count(self, uses: Sequence[tuple[OfferUse, bytes]]) -> None:
         """Count uses whose signers are known, each with the digest of its bytes, and answer each."""
-        answers = await until_done(lambda: self._count(uses))
+        self._report(await until_done(lambda: self._count(uses)))
+
+    def _report(self, answers: Sequence[Reason | None]) -> None:
         for answer, n in Counter("use_counted" if a is None else "use_refused" for a in answers).items():
             self._observer.count("marketing", answer, n=n)
 

@@ -87,6 +87,7 @@ class CancellationKind(Kind[PaymentCancellation, Cancellations]):
 
     models: Mapping[str, type[PaymentCancellation]] = {CANCEL_TYPE: PaymentCancellation}
     precedence = Precedence.CANCELLATIONS
+    is_carried_out_here = True
 
     def __init__(
         self,

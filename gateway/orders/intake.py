@@ -19,7 +19,9 @@ from gateway.base.tracing import exemplar
 from gateway.database.unit import Store
 from gateway.identity.arriving import arriving
 from gateway.identity.door import Authentic, Door, Faulty, Nobodys
+from gateway.identity.parking import park_nobodys
 from gateway.identity.signing import KeySource, SignatureVerifier
+from gateway.identity.vouching import Vouching
 from gateway.messaging.records import DeadLetters, Record
 from gateway.orders.faults import tell_faults
 from gateway.orders.kinds import AnyKind, FaultAnswer, Precedence, SignedInstruction, bring_to_end, settle
@@ -66,6 +68,7 @@ class OrderIntake:
                 if type_ in models:
                     raise ValueError(f"{type_} is of two kinds")
                 self._kinds[type_], models[type_] = kind, model
+        self._verifier = verifier
         self._door = Door(verifier=verifier, models=models)
         self._store = store
         self._keys = keys
@@ -83,11 +86,12 @@ class OrderIntake:
         self._observer.batch("initiation", size=len(records), seconds=loop.time() - started)
 
     async def _bring_to_ends(self, batch: _Batch, now: datetime) -> None:
+        vouched = Vouching(self._verifier, self._clock)
         kinds = sorted(batch.by_kind.items(), key=lambda item: item[0].precedence)
         written: list[tuple[AnyKind, Any]] = []
         for kind, messages in kinds:
             if kind.precedence is not Precedence.AFTERWARDS:
-                written.append((kind, await settle(kind, messages, now)))
+                written.append((kind, await settle(kind, messages, now, vouched)))
         if batch.faults:
             await until_done(lambda: self._tell_faults(batch.faults, now))
         for kind, work in written:
@@ -99,7 +103,10 @@ class OrderIntake:
             await until_done(lambda: self._dead_letters.park("initiation", parked))
         for kind, messages in kinds:
             if kind.precedence is Precedence.AFTERWARDS:
-                await bring_to_end(kind, messages, now)
+                await bring_to_end(kind, messages, now, vouched)
+        await park_nobodys(
+            self._dead_letters, self._observer, "initiation", [(n.record, n.error) for n in vouched.lapsed]
+        )
         self._report(batch)
 
     def _tell_hop(self, orders: Sequence[Message]) -> None:

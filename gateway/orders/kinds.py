@@ -6,10 +6,11 @@ judged and written as often as it takes, then handed on.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, unique
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.base.retrying import until_done
@@ -77,11 +78,13 @@ class Kind(ABC, Generic[M, W]):
         models: CloudEvents type → body model (a :class:`schemas.primitives.Model`).
         precedence: its place in a batch.
         at_once: how many are judged and written together; None: all of a batch.
+        is_carried_out_here: what is handed on is asked once more who signed it; of this kind nothing is.
     """
 
     models: Mapping[str, type[M]]
     precedence: Precedence = Precedence.AFTERWARDS
     at_once: int | None = None
+    is_carried_out_here: bool = False
 
     async def accepted(self, messages: Sequence[Authentic[M]]) -> frozenset[str]:  # noqa: ARG002 - none is by itself
         """References of those that were accepted before, with these very bytes.
@@ -117,19 +120,52 @@ class Kind(ABC, Generic[M, W]):
 AnyKind = Kind[Any, Any]
 
 
-async def settle(kind: Kind[M, W], messages: Sequence[Authentic[M]], now: datetime) -> W:
-    """Judge messages and write them down, through outages and anew where they were overtaken; they are read once."""
+def _vouched(_: Authentic[Any]) -> bool:
+    return True
+
+
+async def settle(
+    kind: Kind[M, W],
+    messages: Sequence[Authentic[M]],
+    now: datetime,
+    vouched: Callable[[Authentic[Any]], bool] = _vouched,
+) -> W:
+    """Judge messages and write them down, through outages and anew where they were overtaken; they are read once.
+
+    Args:
+        kind: theirs.
+        messages: in their order.
+        now: when they were taken.
+        vouched: whether a message's key vouches for it still; asked with each attempt to write what nobody asks again.
+    """
     prepared = await kind.prepare(messages, now)
+
+    async def judge() -> W:
+        return await kind.judge(prepared, now)
+
+    async def write(judged: W) -> W:
+        if kind.is_carried_out_here and not all(vouched(m) for m in messages):
+            raise OvertakenError
+        return await kind.write(judged, now)
+
     while True:
-        judged = await until_done(lambda: kind.judge(prepared, now))
+        judged = await until_done(judge)
         try:
-            return await until_done(lambda judged=judged: kind.write(judged, now))  # type: ignore[misc]
+            return await until_done(partial(write, judged))
         except OvertakenError:
-            continue
+            left = [m for m in messages if vouched(m)] if kind.is_carried_out_here else messages
+            if len(left) < len(messages):
+                messages = left
+                prepared = await kind.prepare(messages, now)
 
 
-async def bring_to_end(kind: Kind[M, W], messages: Sequence[Authentic[M]], now: datetime) -> None:
+async def bring_to_end(
+    kind: Kind[M, W],
+    messages: Sequence[Authentic[M]],
+    now: datetime,
+    vouched: Callable[[Authentic[Any]], bool] = _vouched,
+) -> None:
     """Bring messages to their ends, as many at once as the kind says."""
     step = kind.at_once or len(messages) or 1
     for begin in range(0, len(messages), step):
-        await kind.hand_on(await settle(kind, messages[begin : begin + step], now))
+        await kind.hand_on(await settle(kind, messages[begin : begin + step], now, vouched))

@@ -7,7 +7,7 @@ parked as a dead letter, of which nobody is told (:mod:`gateway.identity.door`).
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, assert_never
 from uuid import UUID, uuid5
@@ -28,6 +28,7 @@ from gateway.identity.rules import judge_portability_assertion, replayed
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.identity.store import AssertionUse, AssertionVerifier, TrustTable
 from gateway.identity.verifying import verify_proofs
+from gateway.identity.vouching import Vouching
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
 from gateway.portability.rules.records import Export, ExportState, Recipient, RequestKey, RequestStatus, StoredRequest
@@ -91,6 +92,7 @@ class PortabilityRequestService:
     ) -> None:
         self._store = store
         self._keys = keys
+        self._verifier = verifier
         self._door: Door[PortabilityRequest] = Door(
             verifier=verifier, models={PORTABILITY_REQUEST_TYPE: PortabilityRequest}
         )
@@ -131,7 +133,9 @@ class PortabilityRequestService:
         proofs = await verify_proofs([a.message.authentication for a in authentic], self._assertions, self._trust, now)
         taken = [_Taken(a, proof) for a, proof in zip(authentic, proofs, strict=True)]
         if taken or faults:
-            ends = await until_done(lambda: self._commit(taken, faults))
+            vouching = Vouching(self._verifier, self._clock)
+            ends = await until_done(lambda: self._commit(taken, faults, vouching))
+            nobodys += vouching.lapsed
             count = self._observer.count
             count("portability", "accepted", n=len(ends.stored))
             count("portability", "repeated", n=len(ends.repeated))
@@ -142,10 +146,12 @@ class PortabilityRequestService:
             await until_done(lambda: self._dead_letters.park("portability", [(n.record, n.error) for n in nobodys]))
             self._observer.count("portability", "dead_letter", n=len(nobodys))
 
-    async def _commit(self, taken: Sequence[_Taken], faults: Sequence[Faulty]) -> _Ends:
+    async def _commit(self, read: Sequence[_Taken], faults: Sequence[Faulty], vouching: Vouching) -> _Ends:
         async with self._store.transaction() as uow:
-            consents = await uow.consents.lock(sorted({(t.request.partner_id, t.request.consent_id) for t in taken}))
+            consents = await uow.consents.lock(sorted({(t.request.partner_id, t.request.consent_id) for t in read}))
             now = self._clock.now()
+            # A key may have been disabled while it waited for the locks, or for the database.
+            taken = [self._proof_rechecked(t) for t in read if vouching(t.read)]
             keys = sorted({t.key for t in taken})
             known = dict(await uow.portability.requests(keys))
             # After it: what is destroyed meanwhile is in one of the two.
@@ -183,6 +189,11 @@ class PortabilityRequestService:
             await uow.outbox.append([_reported(t, now) for t in ends.repeated])
             await _tell_refused(uow, ends.refused, faults, now)
         return ends
+
+    def _proof_rechecked(self, taken: _Taken) -> _Taken:
+        proof = taken.proof
+        problem = self._assertions.recheck(proof.issuer, proof.kid) if isinstance(proof, Assertion) else None
+        return taken if problem is None else replace(taken, proof=problem)
 
     def _refuse(
         self,

@@ -11,6 +11,7 @@ from gateway.database.unit import Store
 from gateway.identity.door import Authentic, Door
 from gateway.identity.parking import park_nobodys
 from gateway.identity.signing import KeySource, SignatureVerifier
+from gateway.identity.vouching import Vouching
 from gateway.messaging.records import DeadLetters, Record
 from gateway.sharing.store import SharingStoreUnit
 from schemas.reasons import Reason, ReasonCode
@@ -40,6 +41,7 @@ class ErasureService:
     ) -> None:
         self._store = store
         self._keys = keys
+        self._verifier = verifier
         self._door: Door[ErasureConfirmed] = Door(verifier=verifier, models=MODELS)
         self._dead_letters = dead_letters
         self._observer = observer
@@ -50,18 +52,23 @@ class ErasureService:
         started = asyncio.get_running_loop().time()
         good, parked = await self._door.read_or_park(records, self._clock.now(), self._keys)
         if good:
-            strangers = await until_done(lambda: self._confirm(good))
+            vouching = Vouching(self._verifier, self._clock)
+            strangers = await until_done(lambda: self._confirm(good, vouching))
             parked += [(one.record, NotAuthenticatedError(_UNKNOWN)) for one in strangers]
+            parked += [(one.record, one.error) for one in vouching.lapsed]
         await park_nobodys(self._dead_letters, self._observer, "sharing", parked)
         self._observer.batch("sharing", size=len(records), seconds=asyncio.get_running_loop().time() - started)
 
-    async def _confirm(self, good: Sequence[Authentic[ErasureConfirmed]]) -> list[Authentic[ErasureConfirmed]]:
+    async def _confirm(
+        self, good: Sequence[Authentic[ErasureConfirmed]], vouching: Vouching
+    ) -> list[Authentic[ErasureConfirmed]]:
         """Confirm what is the signer's own; return what is not. A confirmation that comes again changes nothing."""
         async with self._store.transaction() as uow:
             held = await uow.sharing.lock_notices(sorted({one.message.notice_id for one in good}))
             confirmed: dict[object, tuple[Authentic[ErasureConfirmed], int]] = {}
             strangers = []
-            for one in good:
+            # A key may have been disabled while it waited for the locks, or for the database.
+            for one in filter(vouching, good):
                 message = one.message
                 holder = held.get(message.notice_id)
                 if holder is None or holder.affiliate_id != message.affiliate_id:

@@ -137,6 +137,11 @@ class ConsentRig:
         self.store = MemoryStore(self.database, self.faults)
         self.dead_letters = MemoryDeadLetters(self.faults)
         self.keys = MemoryKeySource(["partner-1", "partner-2"], boundary=self.faults)
+        self.verifier = MemoryVerifier(
+            {"forged": FORGED, "unknown-key": UNKNOWN_KEY, "stolen": DISABLED, "over": OVER},
+            owners={"theirs": "partner-2"},
+            keys=self.keys,
+        )
         self.identities = FakeIdentities()
         self.database.identity_links.rows[ISSUER, SUBJECT] = "customer-1"  # type: ignore[assignment]
         for token in ("token-1", "token-2"):
@@ -147,15 +152,10 @@ class ConsentRig:
 
     def new_service(self, store: MemoryStore | None = None) -> ConsentCommandService:
         """Another worker."""
-        verifier = MemoryVerifier(
-            {"forged": FORGED, "unknown-key": UNKNOWN_KEY, "stolen": DISABLED, "over": OVER},
-            owners={"theirs": "partner-2"},
-            keys=self.keys,
-        )
         connections = ConsentConnections(
             commands=NoSubscription(),
             dead_letters=self.dead_letters,
-            signers=signers(self.keys, verifier, self.identities),
+            signers=signers(self.keys, self.verifier, self.identities),
         )
         runtime = Runtime(store=store or self.store, observer=self.observer, clock=self.clock, worker="consents-1")
         return consents(runtime, connections).service

@@ -98,11 +98,12 @@ class MarketingRig:
         self.dead_letters = MemoryDeadLetters()
         self.affiliates = Affiliates()
         self.observer = RecordingObserver()
+        self.verifier = MemoryVerifier(owners={a: a for a in AFFILIATES})
         runtime = Runtime(store=store, observer=self.observer, clock=self.clock, worker="w")
         connections = MarketingConnections(
             uses=MemoryConsumer(self.kafka, topics=[OFFER_USES], group_id="mypay-marketing"),
             keys=MemoryKeySource(),
-            signatures=MemoryVerifier(owners={a: a for a in AFFILIATES}),
+            signatures=self.verifier,
             dead_letters=self.dead_letters,
             names=PlainNames(),
             affiliates=affiliates or self.affiliates,

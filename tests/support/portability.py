@@ -79,6 +79,7 @@ class PortabilityRig:
         self.store = MemoryStore(self.database, self.faults)
         self.dead_letters = MemoryDeadLetters(self.faults)
         self.keys = MemoryKeySource(["partner-1", "partner-2"], boundary=self.faults)
+        self.verifier = MemoryVerifier({"forged": FORGED}, owners={"theirs": "partner-2"}, keys=self.keys)
         self.identities = FakeIdentities()
         self.database.identity_links.rows[ISSUER, SUBJECT] = "customer-1"  # type: ignore[assignment]
         self.kafka = PublishedChunks(self.faults)
@@ -93,14 +94,13 @@ class PortabilityRig:
         self.offset = 0
 
     def new_stage(self, worker: str, chunk_payments: int = 2) -> Any:
-        verifier = MemoryVerifier({"forged": FORGED}, owners={"theirs": "partner-2"}, keys=self.keys)
         return portability(
             Runtime(store=self.store, observer=self.observer, clock=self.clock, worker=worker),
             PortabilityConnections(
                 consumer=NoSubscription(),  # type: ignore[arg-type]
                 publisher=self.kafka,
                 dead_letters=self.dead_letters,
-                signers=signers(self.keys, verifier, self.identities),
+                signers=signers(self.keys, self.verifier, self.identities),
                 snapshots=MemorySnapshots(self.database, self.faults),
             ),
             PortabilityTerms(

@@ -98,6 +98,7 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
         STANDING_CREATE_TYPE: StandingOrderCreate,
         STANDING_CANCEL_TYPE: StandingOrderCancel,
     }
+    is_carried_out_here = True
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
 
     async def write(self, work: StandingOrders, now: datetime) -> StandingOrders:
         """Create and cancel, in one transaction for a batch."""
-        instructions, proofs = work.messages, work.proofs
+        instructions, proofs = work.messages, {r: self._rechecked(p) for r, p in work.proofs.items()}
         async with self._store.transaction() as uow:
             outcome = _Ends(dict(await uow.standing.lock(sorted({_key(i) for i in instructions}))))
             records = [(i.message.partner_id, i.reference) for i in instructions]
@@ -150,6 +151,10 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
             await uow.outbox.append(outcome.events)
             await tell_standing_refusals(uow, outcome.refused, now)
         return replace(work, outcome=outcome)
+
+    def _rechecked(self, proof: Assertion | Reason) -> Assertion | Reason:
+        """With each attempt: a provider's key may have been revoked while it waited."""
+        return proof if isinstance(proof, Reason) else self._assertions.recheck(proof.issuer, proof.kid) or proof
 
     async def hand_on(self, work: StandingOrders) -> None:
         """Count what became of the batch."""

@@ -1,6 +1,8 @@
 """Standing orders on fakes: given, ended, and what time makes of them, each day once."""
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from gateway.base.calendar import BusinessDays, day_of, day_start
+from gateway.base.errors import StoreUnavailableError
 from gateway.messaging.records import Record
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
 from gateway.payments.rules.lifecycle import PaymentState
@@ -17,7 +20,7 @@ from schemas.assertions import StandingOrderLink
 from schemas.codec import encode, encode_json
 from schemas.consents import ConsentStatus, Payees
 from schemas.primitives import CustomerId, MerchantId
-from schemas.reasons import ReasonCode
+from schemas.reasons import Reason, ReasonCode
 from schemas.standing import (
     STANDING_CANCEL_TYPE,
     STANDING_CREATE_TYPE,
@@ -417,6 +420,39 @@ async def test_a_proof_is_for_this_order_and_schedule_alone(fields: dict[str, An
         message = message.model_copy(update={"authentication": token})
     await rig.send(message)
     assert [b["reason"]["code"] for _, b in rig.standing()] == [code]
+
+
+async def standing_while_away(rig: StandingRig, record: Record, meanwhile: Callable[[], object]) -> None:
+    """Give a standing order, or its end; while the database is away something happens."""
+    rig.faults.hold("standing.lock")
+    taking = asyncio.create_task(rig.initiation.take([record]))
+    await rig.faults.reached("standing.lock")
+    meanwhile()
+    rig.faults.plan("standing.lock", StoreUnavailableError("the server does not answer"))
+    rig.faults.open("standing.lock")
+    await taking
+
+
+@pytest.mark.parametrize("message", [create(standing_order_id="theirs"), cancel()], ids=["given", "ended"])
+async def test_a_key_that_is_disabled_while_the_database_is_away_gives_and_ends_nothing(
+    rig: StandingRig, message: StandingOrderCreate | StandingOrderCancel
+) -> None:
+    await rig.send(create())
+    before, told = dict(rig.database.standing.rows), rig.verbs()
+    record = rig.record(message)
+    stolen = Reason(code=R.DS0C, text="signing key is disabled")
+    await standing_while_away(rig, record, lambda: rig.verifier.refused.update(good=stolen))
+    assert (rig.database.standing.rows, rig.verbs()) == (before, told)
+    assert [(p.stage, p.record, str(p.error)[:4]) for p in rig.dead_letters.parked] == [("initiation", record, "DS0C")]
+
+
+async def test_a_providers_key_that_is_revoked_while_the_database_is_away_proves_no_standing_order() -> None:
+    rig, identities = proving()
+    bare = create()
+    token = identities.issue(link(bare), now=NOW)  # type: ignore[arg-type]
+    record = rig.record(bare.model_copy(update={"authentication": token}))
+    await standing_while_away(rig, record, lambda: identities.revoked.add("kid-0"))
+    assert [b["reason"]["code"] for _, b in rig.standing()] == ["DS0C"]
 
 
 # --- a calendar that changes ---
