@@ -158,6 +158,9 @@ class ExecutionStage:
                 await self._wait_open()
                 room = await network.reserve(terms.batch_max)
                 network.release(room)
+                if not self.takes:
+                    # It was paused, or lost its links, while there was no room.
+                    continue
                 records = await self.consumer.take(room, max_wait=terms.batch_wait_s)
                 if records:
                     pace.begin()

@@ -56,6 +56,7 @@ def taking(
         consumer=broker,
         runtime=SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
         waiting=None,
+        takes=True,
         service=SimpleNamespace(take=work),
         isolated=SimpleNamespace(run=run),
         _wait_open=open_already,

@@ -1,7 +1,7 @@
 """A network that operators have paused is sent nothing new; what waits goes on waiting, in the group."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -44,9 +44,11 @@ class Consumer:
         return 7
 
 
-def stage_over(rig: Rig, consumer: Consumer, recovery: Any) -> ExecutionStage:
+def stage_over(
+    rig: Rig, consumer: Consumer, recovery: Any, room: Callable[[], Awaitable[None]] | None = None
+) -> ExecutionStage:
     async def reserve(limit: int) -> int:
-        await asyncio.sleep(0)
+        await (asyncio.sleep(0) if room is None else room())
         return limit
 
     async def run(service: Any, records: Sequence[Any]) -> None: ...
@@ -94,6 +96,32 @@ async def test_nothing_is_taken_before_a_worker_knows_and_while_its_network_is_p
         await polled(consumer)
         assert consumer.taken > before
         assert not consumer.paused
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_nothing_is_taken_where_room_comes_once_the_network_is_paused() -> None:
+    rig, consumer = Rig(), Consumer()
+    recovery, waits = rig.new_recovery("w1"), asyncio.Event()
+    answered = asyncio.Event()
+
+    async def room() -> None:
+        waits.set()
+        await answered.wait()
+
+    await recovery.report(is_open=True)
+    stage = stage_over(rig, consumer, recovery, room)
+    task = asyncio.create_task(stage.take())
+    try:
+        # A slow network has no room for as long as it does not answer.
+        await waits.wait()
+        rig.database.network_pauses.rows[NetworkId("net-a")] = True
+        await recovery.report(is_open=True)
+        answered.set()
+        await polled(consumer)
+        assert (consumer.taken, consumer.paused) == (0, True)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
