@@ -3,7 +3,8 @@
 SELECT pg_advisory_xact_lock(hashtextextended('mypay restore', 0))
 
 -- name: in_doubt
-SELECT p.partner_id, p.payment_id, p.operation, m.acceptor_id, p.amount_minor, p.currency, p.decided_at
+SELECT p.partner_id, p.payment_id, p.operation, m.former_acceptors || m.acceptor_id AS acceptors, p.amount_minor,
+       p.currency, p.decided_at
 FROM payment p JOIN merchant m USING (merchant_id)
 WHERE p.network_id = $1 AND p.state = 'unknown' AND p.rrn IS NULL
 

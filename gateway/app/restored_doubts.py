@@ -9,7 +9,7 @@ from gateway.consents.postgres import TermsCache
 from gateway.database.errors import translated
 from gateway.database.queries import load
 from gateway.database.sessions import PEOPLE_S, session, session_settings
-from gateway.payments.restoring.rules import NOT_EXECUTED, Doubt, Executed, Settled, settle_doubts
+from gateway.payments.restoring.rules import NOT_EXECUTED, Doubt, Executed, Settled, settle_doubts, shops
 from gateway.payments.rules.lifecycle import PaymentEventKind
 from gateway.payments.rules.payment import Change, PaymentKey
 from gateway.payments.transitions import apply_changes
@@ -32,10 +32,12 @@ async def settle(dsn: str, network_id: NetworkId, *, complete: bool) -> Settled:
         rows = await connection.fetch(_SQL.in_doubt, network_id)
         if not rows:
             return Settled((), (), ())
+        # The merchant may have had another one when the payment was sent.
+        shop = shops([[a.rstrip() for a in r["acceptors"]] for r in rows])
         doubts = tuple(
             Doubt(
                 (PartnerId(r["partner_id"]), PaymentId(r["payment_id"])),
-                (r["operation"], r["acceptor_id"].rstrip(), r["amount_minor"], r["currency"]),
+                (r["operation"], shop[r["acceptors"][0].rstrip()], r["amount_minor"], r["currency"]),
             )
             for r in sorted(rows, key=lambda r: r["decided_at"])
         )
@@ -47,7 +49,12 @@ async def settle(dsn: str, network_id: NetworkId, *, complete: bool) -> Settled:
                 r["rrn"],
                 r["stan"],
                 r["terminal_id"],
-                (r["kind"], r["acceptor_id"].rstrip(), r["amount_minor"], r["currency"]),
+                (
+                    r["kind"],
+                    shop.get(acceptor := r["acceptor_id"].rstrip(), acceptor),
+                    r["amount_minor"],
+                    r["currency"],
+                ),
             )
             for r in sorted(await connection.fetch(_SQL.missing_here, network_id, since), key=lambda r: r["rrn"])
         )

@@ -10,7 +10,7 @@ it is sent again:
   clearing tells whether it was executed
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -276,7 +276,7 @@ class Doubt(Struct, frozen=True, gc=False):
     """A payment of which nobody was told, and that may have been sent.
 
     Attributes:
-        terms: operation, the merchant's DE42, minor units, currency.
+        terms: operation, the merchant's DE42 (:func:`shops`), minor units, currency.
     """
 
     key: PaymentKey
@@ -306,6 +306,20 @@ class Settled(Struct, frozen=True, gc=False):
     executed: tuple[tuple[Doubt, Executed], ...]
     not_executed: tuple[Doubt, ...]
     open: tuple[Doubt, ...]
+
+
+def shops(acceptors: Iterable[Collection[str]]) -> Mapping[str, str]:
+    """Acceptor ids (DE42) → one name for all that a merchant has had: a payment was sent with one of them.
+
+    Args:
+        acceptors: of each merchant those of now and of before. Merchants that have had the same one are one here: which
+            of them is meant people decide.
+    """
+    found: dict[str, str] = {}
+    for own in acceptors:
+        joined = {found.get(one, one) for one in own}
+        found |= dict.fromkeys([*own, *(one for one, name in found.items() if name in joined)], min(joined))
+    return found
 
 
 def settle_doubts(doubts: tuple[Doubt, ...], cleared: tuple[Executed, ...], *, complete: bool) -> Settled:

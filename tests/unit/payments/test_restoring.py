@@ -23,6 +23,7 @@ from gateway.payments.restoring.rules import (
     catch_up,
     number_of,
     settle_doubts,
+    shops,
     told_further,
     trace_of,
 )
@@ -459,6 +460,25 @@ def test_each_doubt_ends_once_and_each_record_is_of_one(ours: list[int], theirs:
         ends = {d.key for d in settled.open if d.terms[2] == minor}
         cleared_of, ours_of = theirs.count(minor), ours.count(minor)
         assert len(ends) == (ours_of if (0 < cleared_of < ours_of or not (complete or cleared_of)) else 0)
+
+
+@pytest.mark.parametrize(
+    ("acceptors", "same"),
+    [
+        (["A", "B"], "A B"),
+        (["AC", "B"], "AC B"),
+        # One that passed from a merchant to another makes them one, in whatever order they come.
+        (["AC", "CB", "D"], "ACB D"),
+        (["A", "B", "C", "ABC"], "ABC"),
+        (["AB", "CD", "BC"], "ABCD"),
+    ],
+)
+def test_all_acceptor_ids_of_a_merchant_have_one_name(acceptors: list[str], same: str) -> None:
+    found = shops(acceptors)
+    assert found.keys() == set("".join(acceptors))
+    assert {frozenset(one) for one in same.split()} == {
+        frozenset(a for a, name in found.items() if name == wanted) for wanted in found.values()
+    }
 
 
 # --- proofs ---
