@@ -318,7 +318,9 @@ async def _watch_transactions(process: Process, app: faust.App) -> None:
     watch = OpenTransactions(process.observer)
     while True:
         await asyncio.sleep(LOOK_S)
-        watch.look(cast("DirectConsumer", app.consumer).held_back(), asyncio.get_running_loop().time())
+        consumer = cast("DirectConsumer", app.consumer)
+        watch.look(consumer.held_back(), asyncio.get_running_loop().time())
+        consumer.tell_gaps(process.observer)
 
 
 async def waiting(app: faust.App) -> int:

@@ -48,6 +48,8 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from mode.services import WaitResults
 
+from gateway.base.process import Observer
+from gateway.messaging.consumer import tell_gaps
 from gateway.messaging.membership import membership_problem
 from streams.batches import Doorway, size_of
 from streams.consumer_thread import AnsweringQueue, PromptConsumerThread, answered
@@ -142,6 +144,11 @@ class DirectConsumer(Consumer):
             if stable is not None and end is not None:
                 found[tp.topic, tp.partition] = (stable, end)
         return found
+
+    def tell_gaps(self, observer: Observer) -> None:
+        """Tell what was dropped from the topic before it was read."""
+        if (inner := self._inner) is not None:
+            tell_gaps(inner, observer)
 
     def place(self, partition: Any) -> int | None:
         """The offset of what is fetched next in a partition that is held; None where no broker has told it yet.

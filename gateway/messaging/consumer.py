@@ -153,6 +153,7 @@ class BatchConsumer:
             # Partitions that came in this moment are not paused yet.
             give_back(consumer, polled)
             return []
+        tell_gaps(consumer, self._observer)
         return self._taken_records(polled)
 
     async def commit(self, records: Sequence[Record]) -> bool:
@@ -386,6 +387,15 @@ async def _ends_of(consumer: Any) -> Mapping[TopicPartition, int]:
             ends: Mapping[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
             return ends
     return {}
+
+
+def tell_gaps(consumer: Any, observer: Observer) -> None:
+    """Tell what was dropped from its topic before it was read: nobody has taken it, and nobody can any more."""
+    fetching = consumer._fetcher  # noqa: SLF001
+    for partition, begin, end in fetching.take_gaps() if isinstance(fetching, PatientFetcher) else ():
+        observer.count(_STAGE, "gone_unread", n=end - begin)
+        reference = f"{partition.topic}/{partition.partition}/{begin}"
+        observer.note("records_gone_unread", level="error", reference=reference, count=end - begin)
 
 
 async def close_consumer(consumer: Any) -> None:

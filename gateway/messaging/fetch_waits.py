@@ -16,6 +16,7 @@ This reaches into aiokafka, whose version is pinned; tests on a real broker tell
 import asyncio
 from typing import Any, Final
 
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 
 FETCH_WAIT_MS: Final = 250
@@ -35,9 +36,15 @@ SELDOM_S: Final = 0.05
 """Between fetches for some of a broker's partitions, of a consumer that takes a few records at a time of much that is
 there: while it has records of one sender at hand, it would ask a hundred times a second for others'."""
 
+GAPS_MAX: Final = 100
+"""Remembered until they are asked for; each partition has one now and then, if any."""
+
 MISSED_S: Final = 1.0
 """A topic that is read and not there is asked for so often: left to itself aiokafka asks every five minutes, and a
 member without partitions seems to have nothing to do."""
+
+Gap = tuple[TopicPartition, int, int]
+"""A partition, and from which offset up to which (not included) there is nothing any more."""
 
 
 class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
@@ -53,6 +60,10 @@ class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
     _held_until = float("-inf")
     _partial_at = float("-inf")
     _looked_at = float("-inf")
+    _asked_of: Any = None
+    _gaps: tuple[Gap, ...] = ()
+    _asked: dict[TopicPartition, int]
+    _given_up: dict[TopicPartition, int]
 
     async def fetched_records(self, partitions: Any, timeout: float = 0, max_records: int | None = None) -> Any:  # noqa: ASYNC109 - aiokafka's signature
         """As aiokafka's, between which nothing is fetched: see the module's text."""
@@ -69,6 +80,7 @@ class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
         fetches, resets, timeout, is_stale, *others = super()._get_actions_per_node(assignment)
         now = asyncio.get_running_loop().time()
         others = [is_stale or self._misses_topic(now), *others]
+        self._note_gaps(assignment, fetches, resets)
         left = self._held_until - now
         if fetches and left > 0:
             return [], resets, min(timeout, left), *others
@@ -92,3 +104,28 @@ class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
         self._looked_at = now
         subscription, cluster = self._subscriptions.subscription, self._client.cluster
         return subscription is not None and not all(map(cluster.partitions_for_topic, subscription.topics))
+
+    def take_gaps(self) -> tuple[Gap, ...]:
+        """What was gone before anybody had read it; each is told once."""
+        gaps, self._gaps = self._gaps, ()
+        return gaps
+
+    def _note_gaps(self, assignment: Any, fetches: Any, resets: Any) -> None:
+        """A place that a broker has no more is given up, and it is gone on with from the first that there is.
+
+        aiokafka says so to nobody. Where that one lies behind the place, what stood between was dropped unread; where
+        it lies before it, the topic was made again.
+        """
+        if self._asked_of is not assignment:
+            self._asked_of, self._asked, self._given_up = assignment, {}, {}
+        for partition in (p for partitions in resets.values() for p in partitions):
+            if (asked := self._asked.pop(partition, None)) is not None:
+                self._given_up[partition] = asked
+        for _, request in fetches:
+            for topic, partitions in request.topics:
+                for number, offset, _ in partitions:
+                    partition = TopicPartition(topic, number)
+                    self._asked[partition] = offset
+                    before = self._given_up.pop(partition, offset)
+                    if before < offset and len(self._gaps) < GAPS_MAX:
+                        self._gaps = (*self._gaps, (partition, before, offset))

@@ -129,6 +129,7 @@ COUNTERS_OF_PARTS: Final = (
                 "consumer_replaced": "A consumer that failed was replaced.",
                 "drain_timeout": "Work in hand did not end in time as partitions were taken away.",
                 "open_transaction": "Somebody's transaction stays open.",
+                "gone_unread": "A record was dropped from its topic before it was read.",
             },
             "backlog": {"unknown": "How far execution is behind cannot be read."},
         },
