@@ -18,7 +18,7 @@ import typer
 
 from gateway.app.operating import OPERATOR_PATTERN, Action, Actor, NotAnActorError, actor_of
 from gateway.app.settings import Settings
-from gateway.cli.common import CliError, ExitCode, load_settings, postgres_dsn, run
+from gateway.cli.common import CliError, ExitCode, load_settings, postgres_dsn, run, say
 from gateway.cli.unheard import unheard
 from gateway.database.dsn import is_local
 from gateway.directory.approval import Phase
@@ -134,6 +134,8 @@ def _recorded(settings: Settings, actor: Actor, command: str, subject: str, do: 
             result = do()
     except BaseException as error:
         run(action.note_end(dsn, error))
+        if isinstance(error, KeyboardInterrupt):
+            say("Stopped in the middle: a part of it may be done, and the record says `unknown`. What is done stands.")
         raise
     finally:
         _ACTION.reset(acting)

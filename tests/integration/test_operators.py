@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -90,6 +91,27 @@ def test_an_action_that_nobody_reads_any_more_is_done_to_its_end_and_recorded_so
     os.close(write)
     [action] = log()
     assert (ran.returncode, action["command"], action["outcome"]) == (0, "partner add", "done")
+
+
+async def test_who_stops_a_command_in_the_middle_is_told_where_it_stands(database: str) -> None:
+    """It ended without a word."""
+    command = [Path(sys.executable).with_name("mypay"), "partner", "add", *PARTNER]
+    connection = await asyncpg.connect(database)
+    waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'partner'::regclass)"
+    try:
+        async with connection.transaction(), asyncio.timeout(60):
+            await connection.execute("LOCK TABLE partner")
+            ran = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+            while not await connection.fetchval(waiting):
+                pass
+            ran.send_signal(signal.SIGINT)
+            _, told = await ran.communicate()
+    finally:
+        await connection.close()
+    assert b"Stopped in the middle" in told
+    [action] = await asyncio.to_thread(log)
+    assert (ran.returncode, action["outcome"]) == (130, "unknown")
+    await asyncio.to_thread(lambda: mypay("partner", "add", *PARTNER).expect())
 
 
 @pytest.mark.usefixtures("database")
