@@ -96,7 +96,8 @@ def load_ring(settings: Settings, ring: Ring) -> MasterKeys:
         raise NotConfiguredError(f"{use.variable}: {error}") from None
     if not len(keys):
         raise NotConfiguredError(
-            f"there is no key {use.what} in {folder} ({use.variable}): make one with `mypay keys create {ring}`"
+            f"there is no key {use.what} in {folder} ({use.variable}): make one with `mypay keys create {ring}`, "
+            "or put back what was there"
         )
     return keys
 

@@ -164,8 +164,7 @@ async def _keys_in_use(settings: Settings) -> list[Finding]:
     found = []
     for ring, counts, what, meanwhile in used:
         here = ring_ids(folder := ring_folder(settings, ring))
-        # Where there is none at all, that is told already.
-        for key_id in sorted(counts.keys() - set(here)) if here else ():
+        for key_id in sorted(counts.keys() - set(here)):
             detail = f"{counts[key_id]} {what} are under {key_id}, which is not in {folder}: {meanwhile}"
             found.append(Finding("key", ring.value, State.WRONG, detail, f"Put {key_id}.key back there."))
     return found
