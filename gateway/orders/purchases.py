@@ -9,12 +9,13 @@ from datetime import datetime
 
 from gateway.base.process import Observer
 from gateway.database.unit import Store
+from gateway.identity.assurance import Assertion
 from gateway.identity.door import Authentic
 from gateway.identity.store import AssertionVerifier, TrustTable
 from gateway.identity.verifying import verify_proofs
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.judging import OrderJudge, Seen, Waits
-from gateway.orders.kinds import Precedence
+from gateway.orders.kinds import OvertakenError, Precedence
 from gateway.orders.payment_kinds import End, Instruction, Instructions, PaymentKind
 from gateway.orders.scheduled.service import Accepted
 from gateway.orders.store import PaymentIntakeUnit
@@ -79,12 +80,31 @@ class PurchaseKind(PaymentKind[PaymentOrder, ReceivedOrder, Seen]):
 
     def end_of(self, instruction: Instruction[PaymentOrder, ReceivedOrder], seen: Seen, now: datetime) -> End:
         """As judged: to a network, into the schedule, or nowhere."""
-        target = self._judge.judge(instruction.received, seen, now)
+        received = instruction.received
+        if (problem := self._lapsed(received)) is not None:
+            return rejected(received, problem, now)
+        target = self._judge.judge(received, seen, now)
         if isinstance(target, Reason):
-            return rejected(instruction.received, target, now)
+            return rejected(received, target, now)
         if isinstance(target, Waits):
-            return Accepted.of(instruction.read.record.value, instruction.received, target, now)
+            return Accepted.of(instruction.read.record.value, received, target, now)
         return target
+
+    async def hold(
+        self,
+        uow: PaymentIntakeUnit,  # noqa: ARG002 - nothing of it is in the database
+        work: Instructions[PaymentOrder, ReceivedOrder],
+    ) -> None:
+        """What is accepted for a later day uses its proof up now: nobody asks for it on that day.
+
+        A provider's key may have been revoked while it waited for the database.
+        """
+        if any(self._lapsed(accepted.received) is not None for accepted in work.scheduled):
+            raise OvertakenError
+
+    def _lapsed(self, received: ReceivedOrder) -> Reason | None:
+        proof = received.assertion
+        return self._assertions.recheck(proof.issuer, proof.kid) if isinstance(proof, Assertion) else None
 
     def may_follow(self, received: ReceivedOrder) -> bool:
         """Not with a proof that does not hold: what is handed on has none that execution could take for one."""

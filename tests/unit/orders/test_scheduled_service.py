@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from gateway.base.calendar import day_of, day_start
-from gateway.base.errors import TooLargeForTopicError, TopicClosedError
+from gateway.base.errors import StoreUnavailableError, TooLargeForTopicError, TopicClosedError
 from gateway.consents.rules.limits import Usage
 from gateway.identity.rules import link_of
 from gateway.messaging.records import Outgoing, Record
@@ -411,6 +411,20 @@ class ProvingRig(Rig):
 def proven(rig: ProvingRig, placed: PaymentOrder, **fields: Any) -> PaymentOrder:
     token = rig.identities.issue(link_of(placed), now=NOW, **fields)  # type: ignore[arg-type]
     return placed.model_copy(update={"authentication": token})
+
+
+@pytest.mark.parametrize("place", ["consents.read", "payments.insert"])
+async def test_a_providers_key_that_is_revoked_while_the_database_is_away_lets_nothing_wait(place: str) -> None:
+    rig = ProvingRig()
+    rig.faults.hold(place)
+    taking = asyncio.create_task(accept(rig, proven(rig, tomorrow(1)), proven(rig, tomorrow(2))))
+    await rig.faults.reached(place)
+    rig.identities.revoked.add("kid-0")
+    rig.faults.plan(place, StoreUnavailableError("the server does not answer"))
+    rig.faults.open(place)
+    await taking
+    assert rig.states() == {"order-1": "rejected", "order-2": "scheduled"}
+    assert [p.reason and p.reason.code for p in (rig.payment(1), rig.payment(2))] == [ReasonCode.DS0C, None]
 
 
 async def test_a_proof_is_judged_when_the_order_comes_and_is_not_asked_for_again() -> None:
