@@ -70,7 +70,8 @@ GRANT SELECT (partner_id, consent_id, customer_id) ON public.consent TO mypay_di
 GRANT SELECT ON public.consent TO mypay_readonly;
 GRANT SELECT, INSERT, UPDATE (issuer, subject, jti, level, authenticated_at) ON public.consent_version TO mypay_consents, mypay_schedule, mypay_operator;
 GRANT SELECT ON public.consent_version TO mypay_readonly;
-GRANT INSERT ON public.consent_purpose_end TO mypay_consents, mypay_schedule, mypay_operator;
+GRANT SELECT, INSERT ON public.consent_purpose_end TO mypay_schedule;
+GRANT INSERT ON public.consent_purpose_end TO mypay_consents, mypay_operator;
 GRANT SELECT ON public.consent_purpose_end TO mypay_execution, mypay_portability, mypay_portability_api, mypay_sharing, mypay_marketing, mypay_readonly;
 GRANT SELECT, INSERT ON public.consent_command TO mypay_consents, mypay_schedule, mypay_operator;
 GRANT SELECT ON public.consent_command TO mypay_readonly;

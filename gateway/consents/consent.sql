@@ -116,6 +116,16 @@ SELECT change, purpose, how, version, ended_at FROM consent_purpose_end
 WHERE partner_id = $1 AND consent_id = $2
 ORDER BY change, purpose
 
+-- name: last_ends
+SELECT k.partner_id, k.consent_id, e.version
+FROM unnest($1::text[], $2::text[]) AS k (partner_id, consent_id)
+CROSS JOIN LATERAL (
+    SELECT max(version) AS version FROM consent_purpose_end
+    WHERE partner_id = k.partner_id AND consent_id = k.consent_id AND purpose = $3
+    OFFSET 0
+) e
+WHERE e.version IS NOT NULL
+
 -- name: usage
 -- One figure in two pairs of columns: what a process of the release before has moved to consumed_* counts the same.
 SELECT u.partner_id, u.consent_id, u.limit_key, u.starts_at,

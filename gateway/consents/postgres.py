@@ -204,6 +204,10 @@ class PostgresConsentStore:
         rows = await self._connection.fetch(_SQL.ended_since, since, purpose.value)
         return {(r["partner_id"], r["consent_id"]): r["ended_at"] for r in rows}
 
+    async def last_ends(self, keys: Sequence[ConsentKey], purpose: Purpose) -> Mapping[ConsentKey, int]:
+        rows = await self._connection.fetch(_SQL.last_ends, [k[0] for k in keys], [k[1] for k in keys], purpose.value)
+        return {(r["partner_id"], r["consent_id"]): r["version"] for r in rows}
+
     def _record(self, row: Record) -> ConsentRecord:
         return ConsentRecord(self._consent(row), row["digest"], row["changes"])
 

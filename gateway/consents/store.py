@@ -87,6 +87,12 @@ class ConsentStore(Protocol):
     async def ended_since(self, since: datetime, purpose: Purpose = Purpose.PAYMENT) -> Mapping[ConsentKey, datetime]:
         """Consents of which a purpose was revoked, or expired, at or after ``since``, with the moment."""
 
+    async def last_ends(self, keys: Sequence[ConsentKey], purpose: Purpose) -> Mapping[ConsentKey, int]:
+        """The last version of the terms under which a purpose was over, of the consents where it ever was.
+
+        An amendment that brings it back makes the next version.
+        """
+
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
         """Usage of the windows that have any."""
 

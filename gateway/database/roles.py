@@ -206,7 +206,7 @@ TABLES: Final[Mapping[str, Mapping[Role, Access]]] = {
                                _O: _CONSENT_CHANGES, _U: _LOCK, _A: _LOCK, _M: _LOCK,
                                _D: Access(select=("partner_id", "consent_id", "customer_id")), _V: READ},
     "consent_version":        {_T: _VERSIONS, _C: _VERSIONS, _O: _VERSIONS, _V: READ},
-    "consent_purpose_end":    {_T: WRITE, _C: WRITE, _O: WRITE, _X: READ, _P: READ, _U: READ, _A: READ, _M: READ,
+    "consent_purpose_end":    {_T: APPEND, _C: WRITE, _O: WRITE, _X: READ, _P: READ, _U: READ, _A: READ, _M: READ,
                                _V: READ},
     "consent_command":        {_T: APPEND, _C: APPEND, _O: APPEND, _V: READ},
     "consent_usage":          {_X: Access(insert=ALL, update=("reserved_minor", "reserved_count", "consumed_minor",

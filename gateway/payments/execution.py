@@ -44,6 +44,7 @@ from gateway.payments.store import ExecutionUnit, lock_or_find
 from gateway.payments.telling import tell_outcomes, tell_refused, tell_steps
 from gateway.payments.transitions import payment_events
 from gateway.payments.unknown.incidents import report_card_incidents, report_unopened, report_untrusted
+from schemas.consents import Purpose
 from schemas.envelope import EnvelopeError
 from schemas.primitives import MerchantId, NetworkId
 from schemas.topics import dispatch_topic
@@ -266,6 +267,8 @@ class ExecutionService:
             usable = await uow.directory.usable_tokens(token_uses(c.terms for c in paying.values()))
             cards = tasks.create_task(self._vault.open(sorted({*(use.owned for use in usable), *returning})))
             cancelled = await uow.cancellations.not_sent(keys)
+            due = sorted({o.consent_key for o in orders if o.is_due})
+            payment_ends = await uow.consents.last_ends(due, Purpose.PAYMENT) if due else {}
             # A key that vouches for nothing uses up no proof.
             vouched = [o for o in orders if o.problem is None]
             trust = await use_proofs(uow, vouched, paying, self._trust)
@@ -284,6 +287,7 @@ class ExecutionService:
             now=now,
             trust=trust,
             cancelled=cancelled,
+            payment_ends=payment_ends,
             refunded=await uow.payments.refunded(sorted({p.key for p in originals})) if refunds else {},
             # With nothing to refund yet when another delivery of the record reached the intake: so it ended.
             refused=await uow.refusals.find([(r.refund.partner_id, r.reference) for r in refunds])

@@ -234,6 +234,23 @@ async def test_only_ends_of_the_purpose_and_only_the_newest_are_told(store: Stor
         assert list(await uow.consents.purpose_ends(KEY)) == []
 
 
+async def test_the_last_version_under_which_a_purpose_was_over_is_told_of_those_asked_for(store: Store) -> None:
+    ends = [
+        PurposeEndRow(("partner-1", name), change, purpose, PurposeEnd.REVOKED, version, NOW)  # type: ignore[arg-type]
+        for name, change, purpose, version in [
+            ("a", 2, Purpose.PAYMENT, 1),
+            ("a", 4, Purpose.PAYMENT, 3),
+            ("a", 6, Purpose.SHARING, 5),
+            ("b", 1, Purpose.SHARING, 1),
+            ("c", 1, Purpose.PAYMENT, 1),
+        ]
+    ]
+    asked = [("partner-1", name) for name in ("a", "b", "nobodys")] + [("partner-2", "a")]
+    async with store.transaction() as uow:
+        await uow.consents.add_purpose_ends(ends)
+        assert await uow.consents.last_ends(asked, Purpose.PAYMENT) == {("partner-1", "a"): 3}  # type: ignore[arg-type]
+
+
 async def test_a_change_ends_a_purpose_once(store: Store) -> None:
     row = PurposeEndRow(KEY, 1, Purpose.PAYMENT, PurposeEnd.REVOKED, 1, NOW)
     async with store.transaction() as uow:

@@ -30,6 +30,7 @@ def standing(name: str, **fields: Any) -> StandingOrder:
         "partner_id": PartnerId("partner-1"),
         "standing_order_id": StandingOrderId(name),
         "consent_id": ConsentId("consent-1"),
+        "consent_version": 3,
         "merchant_id": MerchantId("merchant-1"),
         "amount": krw(10_000),
         "schedule": StandingSchedule(frequency=Frequency.DAILY, first_date=FIRST),

@@ -112,6 +112,11 @@ _MERCHANT_INACTIVE: Final = _reason(ReasonCode.AC07, "the merchant is no longer 
 _PAYEE_BLOCKED: Final = _reason(ReasonCode.SL12, "the consent blocks this merchant or its category")
 _PAYEE_NOT_ALLOWED: Final = _reason(ReasonCode.SL11, "the consent does not allow this merchant or its category")
 
+PAYMENT_ENDED_SINCE: Final = _reason(
+    ReasonCode.MD01, "the consent's purpose payment ended after this was ordered: an amendment does not bring it back"
+)
+"""Why what waited since before is not paid, though the customer has permitted payments anew."""
+
 STATUS_REFUSALS: Final[Mapping[ConsentStatus, Reason | None]] = {
     ConsentStatus.AWAU: _reason(ReasonCode.MD01, "the consent awaits the customer's authorisation"),
     ConsentStatus.AUTH: None,
@@ -121,6 +126,16 @@ STATUS_REFUSALS: Final[Mapping[ConsentStatus, Reason | None]] = {
     ConsentStatus.EXPD: _CONSENT_OVER,
 }
 """What each status answers to an order; AUTH alone lets it pass."""
+
+
+def has_ended_since(version: int, last_end: int | None) -> bool:
+    """True if a purpose was over since it was in force under a version of the terms.
+
+    Args:
+        version: of the terms.
+        last_end: under which it was over last; None: never. What brings it back makes the next version.
+    """
+    return last_end is not None and last_end >= version
 
 
 def refuse_order(

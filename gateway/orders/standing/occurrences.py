@@ -3,7 +3,8 @@
 An occurrence becomes a SCHEDULED payment in the transaction that moves its standing order on, under the order's lock:
 once each, however many workers look. :mod:`gateway.orders.scheduled.service` hands it on, and execution decides it as
 any order that waited for its day. What is wrong with the consent on that day is told by that payment; the standing
-order goes on, unless the consent has ended for good: then that occurrence is the last one.
+order goes on, unless the consent has ended for good, or its payment purpose was over since the order was given, though
+an amendment brought it back: then that occurrence is the last one.
 
 Days that an outage swallowed are made up for, in their order, within ``late_s`` of their beginning; later ones are told
 as rejected payments and never paid.
@@ -20,7 +21,7 @@ from gateway.base.calendar import BusinessDays, day_of
 from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.base.validity import ORDER_VALIDITY_MAX
-from gateway.consents.rules.consent import Consent
+from gateway.consents.rules.consent import PAYMENT_ENDED_SINCE, Consent, has_ended_since
 from gateway.database.unit import Store
 from gateway.orders.standing.notices import standing_event
 from gateway.orders.standing.rules import (
@@ -41,6 +42,7 @@ from gateway.payments.rules.waiting import ScheduledOrder
 from gateway.payments.telling import tell_outcomes, tell_steps
 from gateway.payments.transitions import payment_events
 from schemas.codec import encode
+from schemas.consents import Purpose
 from schemas.orders import OCCURRENCE_TYPE, OccurrenceOrder
 from schemas.primitives import OrderId
 from schemas.standing import StandingStatus
@@ -153,8 +155,11 @@ class OccurrenceService:
             if not rows:
                 return []
             now = self._clock.now()
-            consents = await uow.consents.read(sorted({(r.partner_id, r.consent_id) for r in rows}))
-            made = [self._of(r, consents.get((r.partner_id, r.consent_id)), now) for r in rows]
+            keys = sorted({(r.partner_id, r.consent_id) for r in rows})
+            consents = await uow.consents.read(keys)
+            # After the consents: what brought the purpose back that they have comes behind an end that is seen here.
+            ends = await uow.consents.last_ends(keys, Purpose.PAYMENT)
+            made = [self._of(r, consents.get(k := (r.partner_id, r.consent_id)), ends.get(k), now) for r in rows]
             payments = [p for m in made for p in m.payments]
             # A payment that stands already was made before the database was put back: it is not made again.
             inserted = await uow.payments.insert(payments)
@@ -164,9 +169,12 @@ class OccurrenceService:
             await uow.outbox.append([e for m in made for e in m.events])
         return made
 
-    def _of(self, row: StandingOrder, consent: Consent | None, now: datetime) -> _Made:
+    def _of(self, row: StandingOrder, consent: Consent | None, last_end: int | None, now: datetime) -> _Made:
         made = _Made(row, [], [], [])
         consent_ended = consent_has_ended(consent, now)
+        # In force again, and not for what was ordered before.
+        ended_since = not consent_ended and has_ended_since(row.consent_version, last_end)
+        is_last = consent_ended or ended_since
         following = occurrence(row.schedule, row.occurrences, self._days)
         if following is not None and row.next_due_at is not None and following.due_at != row.next_due_at:
             made.moved = row.order_id(following)
@@ -174,8 +182,8 @@ class OccurrenceService:
             if following.due_at < row.next_due_at:
                 following = replace(following, day=day_of(row.next_due_at))
         while following is not None and following.due_at <= now and len(made.payments) < self._settings.at_once:
-            self._add(made, row, following, consent, now)
-            following = None if consent_ended else occurrence(row.schedule, following.number + 1, self._days)
+            self._add(made, row, following, consent, now, ended_since=ended_since)
+            following = None if is_last else occurrence(row.schedule, following.number + 1, self._days)
         made.row = replace(
             row,
             occurrences=row.occurrences + len(made.payments),
@@ -183,12 +191,21 @@ class OccurrenceService:
             changed_at=now,
         )
         if following is None:
-            reason = CONSENT_ENDED if consent_ended else None
+            reason = PAYMENT_ENDED_SINCE if ended_since else CONSENT_ENDED if consent_ended else None
             made.row = replace(made.row, status=StandingStatus.COMPLETED, version=row.version + 1, reason=reason)
             made.events.append(standing_event(made.row, self._days, now))
         return made
 
-    def _add(self, made: _Made, row: StandingOrder, due: Occurrence, consent: Consent | None, now: datetime) -> None:
+    def _add(
+        self,
+        made: _Made,
+        row: StandingOrder,
+        due: Occurrence,
+        consent: Consent | None,
+        now: datetime,
+        *,
+        ended_since: bool,
+    ) -> None:
         order = OccurrenceOrder.of_stored(
             partner_id=row.partner_id,
             order_id=row.order_id(due),
@@ -208,8 +225,8 @@ class OccurrenceService:
             reference=row.reference,
             traceparent=row.traceparent,
         )
-        if now >= order.expires_at:
-            made.payments.append(rejected(received, DAY_MISSED, now))
+        if ended_since or now >= order.expires_at:
+            made.payments.append(rejected(received, PAYMENT_ENDED_SINCE if ended_since else DAY_MISSED, now))
             return
         made.payments.append(scheduled(received, consent, now))
         made.orders.append(

@@ -80,6 +80,7 @@ def _row(o: StandingOrder) -> tuple[Any, ...]:
         o.reason and o.reason.code.value,
         o.reason and o.reason.text,
         o.traceparent,
+        o.consent_version,
     )
 
 
@@ -90,6 +91,7 @@ def standing_of(row: Record) -> StandingOrder:
         partner_id=row["partner_id"],
         standing_order_id=row["standing_order_id"],
         consent_id=row["consent_id"],
+        consent_version=row["consent_version"],
         merchant_id=row["merchant_id"],
         amount=Money.of(row["amount_minor"], row["currency"]),
         schedule=decode(StandingSchedule, row["schedule"].encode(), trusted=True),

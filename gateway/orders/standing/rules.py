@@ -67,6 +67,7 @@ class StandingOrder:
     """A standing order as it is stored.
 
     Attributes:
+        consent_version: of the terms that it was accepted under; 0 where there were none.
         version: one for each status reached.
         occurrences: made so far; also the number of the next one.
         next_due_at: when the next one is due; set while it is active.
@@ -77,6 +78,7 @@ class StandingOrder:
     partner_id: PartnerId
     standing_order_id: StandingOrderId
     consent_id: ConsentId
+    consent_version: int
     merchant_id: MerchantId
     amount: Money
     schedule: StandingSchedule

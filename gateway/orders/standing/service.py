@@ -237,7 +237,8 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
                 outcome.events.append(standing_event(first, self._days, now, repeated=instruction.reference))
             return
         begins = self._refuse(instruction, message, proof, seen, now)
-        row = _row(instruction, message, begins, now, proven=proof is not None)
+        consent = seen.consents.get((message.partner_id, message.consent_id))
+        row = _row(instruction, message, begins, consent, now, proven=proof is not None)
         outcome.rows[key] = row
         outcome.created.add(key)
         if isinstance(begins, Reason):
@@ -336,13 +337,20 @@ def _as_order(message: StandingOrderCreate) -> PaymentOrder:
 
 
 def _row(
-    instruction: Message, message: StandingOrderCreate, begins: Occurrence | Reason, now: datetime, *, proven: bool
+    instruction: Message,
+    message: StandingOrderCreate,
+    begins: Occurrence | Reason,
+    consent: Consent | None,
+    now: datetime,
+    *,
+    proven: bool,
 ) -> StandingOrder:
     refused = isinstance(begins, Reason)
     return StandingOrder(
         partner_id=message.partner_id,
         standing_order_id=message.standing_order_id,
         consent_id=message.consent_id,
+        consent_version=consent.version if consent else 0,
         merchant_id=message.merchant_id,
         amount=message.amount,
         schedule=message.schedule,

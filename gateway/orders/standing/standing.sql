@@ -8,11 +8,11 @@ FOR NO KEY UPDATE OF s
 INSERT INTO standing_order (
     partner_id, standing_order_id, consent_id, merchant_id, amount_minor, currency, schedule, status, version,
     occurrences, next_due_at, proven, digest, signature, reference, ordered_at, changed_at, reason_code, reason_text,
-    traceparent)
+    traceparent, consent_version)
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::integer[],
     $10::integer[], $11::timestamptz[], $12::boolean[], $13::bytea[], $14::text[], $15::text[], $16::timestamptz[],
-    $17::timestamptz[], $18::text[], $19::text[], $20::text[])
+    $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::integer[])
 ON CONFLICT (partner_id, standing_order_id) DO NOTHING
 RETURNING partner_id, standing_order_id
 

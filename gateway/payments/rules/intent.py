@@ -15,7 +15,7 @@ from typing import assert_never
 from msgspec import structs
 
 from gateway.base.keys import ConsentKey
-from gateway.consents.rules.consent import Consent, refuse_order
+from gateway.consents.rules.consent import PAYMENT_ENDED_SINCE, Consent, has_ended_since, refuse_order
 from gateway.consents.rules.exemption import capped, exempt_window, exemption_allows, with_exemption_told
 from gateway.consents.rules.limits import (
     UNUSED,
@@ -82,6 +82,8 @@ class Facts:
         now: read after the locks were granted.
         cancelled: orders that were cancelled before they came, with the consents that these cancellations name.
         refunded: minor units of each original's refunds that may stand.
+        payment_ends: of orders that waited for their day the last version of their consents' terms under which the
+            payment purpose was over, where it ever was.
         refused: places of refunds that were refused when another delivery of the record came: so these have ended.
     """
 
@@ -96,6 +98,7 @@ class Facts:
     cancelled: Mapping[PaymentKey, frozenset[ConsentId]] = field(default_factory=dict)
     refunded: Mapping[PaymentKey, int] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
+    payment_ends: Mapping[ConsentKey, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -218,6 +221,9 @@ def _decide_order(received: ReceivedOrder, deciding: _Deciding) -> None:
     windows = deciding.usage.setdefault(consent_key, {})
     is_cancelled = received.order.consent_id in facts.cancelled.get(key, ())
     outcome = ORDER_CANCELLED if is_cancelled else _outcome(received, consent, facts, windows, decided)
+    if first is not None and isinstance(outcome, Reserved):
+        ended_since = has_ended_since(first.consent_version, facts.payment_ends.get(consent_key))
+        outcome = PAYMENT_ENDED_SINCE if ended_since else outcome
     if isinstance(outcome, Reason):
         payment = purchase_payment(received, consent, outcome, facts.now)
     else:

@@ -127,6 +127,13 @@ class MemoryConsentStore:
         )
         return {key: ended_at for ended_at, key in found}
 
+    async def last_ends(self, keys: Sequence[ConsentKey], purpose: Purpose) -> Mapping[ConsentKey, int]:
+        await self._boundary("consents.last_ends")
+        found = sorted(
+            (row.key, row.version) for _, row in self._tx.items(self._db.purpose_ends) if row.purpose is purpose
+        )
+        return {key: version for key, version in found if key in keys}
+
     def _record(self, key: ConsentKey, consent: Consent) -> ConsentRecord:
         mark = self._tx.get(self._db.consent_marks, key)
         version = self._tx.get(self._db.consent_versions, (key, consent.version))

@@ -12,14 +12,17 @@ from msgspec import structs
 
 from gateway.base.calendar import BusinessDays, day_of, day_start
 from gateway.base.errors import StoreUnavailableError
+from gateway.consents.rules.consent import PAYMENT_ENDED_SINCE
+from gateway.consents.rules.purposes import PurposeEnd
+from gateway.consents.store import PurposeEndRow
 from gateway.messaging.records import Record
 from gateway.orders.standing.occurrences import OccurrenceService, OccurrenceSettings
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from schemas.assertions import StandingOrderLink
 from schemas.codec import encode, encode_json
-from schemas.consents import ConsentStatus, Payees
-from schemas.primitives import CustomerId, MerchantId
+from schemas.consents import ConsentStatus, Payees, Purpose
+from schemas.primitives import ConsentId, CustomerId, MerchantId, PartnerId
 from schemas.reasons import Reason, ReasonCode
 from schemas.standing import (
     STANDING_CANCEL_TYPE,
@@ -38,6 +41,7 @@ R, S = ReasonCode, PaymentState
 DAY = timedelta(days=1)
 TODAY = day_of(NOW)  # Saturday, 17 May 2025
 KEY = ("partner-1", "rent")
+CONSENT = (PartnerId("partner-1"), ConsentId("consent-1"))
 
 
 class StandingRig(Rig):
@@ -293,6 +297,44 @@ async def test_the_order_ends_with_its_consent(rig: StandingRig, status: str) ->
     assert list(rig.made().values()) == ["approved", "rejected"]
     (_, completed) = rig.standing()[-1]
     assert (completed["status"], completed["reason"]["code"], completed["occurrences"]) == ("completed", "MD01", 2)
+
+
+def brought_back(rig: StandingRig, version: int) -> None:
+    """The payment purpose is revoked, and an amendment that names it permits it anew."""
+    row = PurposeEndRow(CONSENT, version, Purpose.PAYMENT, PurposeEnd.REVOKED, version - 1, rig.clock.now())
+    rig.database.purpose_ends.rows[CONSENT, version, Purpose.PAYMENT] = row
+    rig.database.put_consent(replace(consent(), version=version))
+
+
+async def test_an_order_from_before_payments_were_revoked_ends_though_they_are_permitted_again(
+    rig: StandingRig,
+) -> None:
+    """Whoever revoked payments to stop it would else pay again with the first thing that they permit."""
+    await rig.send(create())
+    await rig.until(NOW + DAY)
+    brought_back(rig, 2)
+    now, first = rig.clock.now(), (TODAY + 2 * DAY).isoformat()
+    times = {"issued_at": now, "expires_at": now + timedelta(minutes=5)}
+    await rig.send(create(standing_order_id="anew", schedule={"first_date": first}, **times))
+    await rig.until(NOW + 3 * DAY)
+    assert {i: s for i, s in rig.made().items() if i.startswith("rent")} == {
+        "rent+20250518": "approved",
+        "rent+20250519": "rejected",
+    }
+    assert rig.of("rent+20250519").reason == PAYMENT_ENDED_SINCE
+    ended = next(body for verb, body in rig.standing() if verb == "completed")
+    assert (ended["standing_order_id"], ended["reason"]["code"], ended["occurrences"]) == ("rent", "MD01", 2)
+    assert {s for i, s in rig.made().items() if i.startswith("anew")} == {"approved"}
+
+
+async def test_an_occurrence_made_before_payments_were_revoked_is_not_paid_after(rig: StandingRig) -> None:
+    await rig.send(create())
+    rig.clock.advance(DAY.total_seconds())
+    await rig.occurrences.make_due()
+    brought_back(rig, 2)
+    await rig.work()
+    assert rig.made() == {"rent+20250518": "rejected"}
+    assert rig.of("rent+20250518").reason == PAYMENT_ENDED_SINCE
 
 
 async def test_limits_are_those_of_the_day_of_the_occurrence(rig: StandingRig) -> None:

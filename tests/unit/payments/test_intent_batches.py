@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
+from gateway.consents.rules.consent import PAYMENT_ENDED_SINCE, STATUS_REFUSALS
 from gateway.consents.rules.limits import Usage
 from gateway.network.exchange import CardData, Operation
 from gateway.network.trace import payment_trace
@@ -15,7 +17,7 @@ from gateway.payments.rules.intent import Decided, Facts, decide
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.payments.rules.payment import Payment
 from gateway.payments.rules.purchase import ReceivedOrder, rejected, scheduled
-from schemas.consents import Period, PeriodLimit
+from schemas.consents import ConsentStatus, Period, PeriodLimit
 from schemas.primitives import MerchantId, Money, NetworkId, PartnerId, payment_id_of
 from schemas.reasons import Reason, ReasonCode
 from tests.support.domain_samples import NOW, USE, consent, krw, merchant, order, purpose
@@ -179,6 +181,24 @@ def test_a_payment_whose_day_has_come_goes_on_as_the_one_that_it_is() -> None:
     assert replace(sent, windows=()) == begun(1, version=5, ordered_at=long_ago)
     found = decided(received(1, is_due=True, problem=REFUSED), payments={stored.key: stored})
     assert found.due == [begun(1, version=5, ordered_at=long_ago, state=S.REJECTED, reason=REFUSED, **UNSENT)]
+
+
+@pytest.mark.parametrize(("version", "last_end", "sent"), [(7, None, True), (7, 6, True), (7, 7, False), (6, 7, False)])
+def test_what_waited_while_payments_were_not_permitted_is_not_sent_though_they_are_again(
+    version: int, last_end: int | None, sent: bool
+) -> None:
+    stored = waiting(1, consent_version=version)
+    ends = {} if last_end is None else {KEY: last_end}
+    (found,) = decided(received(1, is_due=True), payments={stored.key: stored}, payment_ends=ends).due
+    assert (found.state, found.reason) == ((S.SENT, None) if sent else (S.REJECTED, PAYMENT_ENDED_SINCE))
+
+
+def test_why_a_consent_permits_nothing_now_is_told_before_what_was_meanwhile() -> None:
+    stored, consents = waiting(1), {KEY: consent(ConsentStatus.CANC)}
+    (found,) = decided(
+        received(1, is_due=True), payments={stored.key: stored}, payment_ends={KEY: 9}, consents=consents
+    ).due
+    assert found.reason == STATUS_REFUSALS[ConsentStatus.CANC]
 
 
 def test_only_a_payment_that_still_waits_with_the_same_content_is_decided_when_due() -> None:
