@@ -385,8 +385,23 @@ async def open_publisher(settings: "Settings", principal: str = OPS) -> "AsyncIt
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine on uvloop."""
+    """Run a command's coroutine on uvloop.
+
+    Raises:
+        KeyboardInterrupt: somebody stopped it, whatever came of what it was about: a server that is asked to give a
+            statement up may answer that it was cancelled, as one that took too long.
+    """
     import uvloop  # noqa: PLC0415
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+        return runner.run(_stoppable(main))
+
+
+async def _stoppable(main: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await main
+    except Exception as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
+        raise

@@ -133,9 +133,10 @@ def _recorded(settings: Settings, actor: Actor, command: str, subject: str, do: 
         with unheard():
             result = do()
     except BaseException as error:
-        run(action.note_end(dsn, error))
         if isinstance(error, KeyboardInterrupt):
+            # Before it is noted: for that the database is asked, which may not answer.
             say("Stopped in the middle: a part of it may be done, and the record says `unknown`. What is done stands.")
+        run(action.note_end(dsn, error))
         raise
     finally:
         _ACTION.reset(acting)
