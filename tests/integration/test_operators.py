@@ -93,6 +93,11 @@ def test_an_action_that_nobody_reads_any_more_is_done_to_its_end_and_recorded_so
     assert (ran.returncode, action["command"], action["outcome"]) == (0, "partner add", "done")
 
 
+def heed() -> None:
+    """Whoever runs tests in several processes lets them, and so what they start, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_who_stops_a_command_in_the_middle_is_told_where_it_stands(database: str) -> None:
     """It ended without a word."""
     command = [Path(sys.executable).with_name("mypay"), "partner", "add", *PARTNER]
@@ -101,7 +106,7 @@ async def test_who_stops_a_command_in_the_middle_is_told_where_it_stands(databas
     try:
         async with connection.transaction(), asyncio.timeout(60):
             await connection.execute("LOCK TABLE partner")
-            ran = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+            ran = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, preexec_fn=heed)
             while not await connection.fetchval(waiting):
                 pass
             ran.send_signal(signal.SIGINT)

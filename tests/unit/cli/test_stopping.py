@@ -3,11 +3,20 @@
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from gateway.base.errors import StoreUnavailableError
 from gateway.cli.common import run
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """Whoever runs tests in several processes lets them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 async def _asking(told: BaseException | None, *, stopped: bool) -> str:
