@@ -95,4 +95,5 @@ async def test_stages_of_faust_tell_it_too(
         stopping.set()
         await running
     assert taken == [*range(10), *range(50, 70)]
-    assert told(observer) == [(f"{topic}/0/10", 40)]
+    # A partition that is assigned anew before anything is committed is asked for the same place again, and it is told.
+    assert set(told(observer)) == {(f"{topic}/0/10", 40)}
