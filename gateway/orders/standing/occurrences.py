@@ -45,6 +45,7 @@ from schemas.codec import encode
 from schemas.consents import Purpose
 from schemas.orders import OCCURRENCE_TYPE, OccurrenceOrder
 from schemas.primitives import OrderId
+from schemas.reasons import Reason
 from schemas.standing import StandingStatus
 
 LATE_MAX_S: Final = ORDER_VALIDITY_MAX.total_seconds()
@@ -171,10 +172,7 @@ class OccurrenceService:
 
     def _of(self, row: StandingOrder, consent: Consent | None, last_end: int | None, now: datetime) -> _Made:
         made = _Made(row, [], [], [])
-        consent_ended = consent_has_ended(consent, now)
-        # In force again, and not for what was ordered before.
-        ended_since = not consent_ended and has_ended_since(row.consent_version, last_end)
-        is_last = consent_ended or ended_since
+        ending = _ending(row, consent, last_end, now)
         following = occurrence(row.schedule, row.occurrences, self._days)
         if following is not None and row.next_due_at is not None and following.due_at != row.next_due_at:
             made.moved = row.order_id(following)
@@ -182,8 +180,8 @@ class OccurrenceService:
             if following.due_at < row.next_due_at:
                 following = replace(following, day=day_of(row.next_due_at))
         while following is not None and following.due_at <= now and len(made.payments) < self._settings.at_once:
-            self._add(made, row, following, consent, now, ended_since=ended_since)
-            following = None if is_last else occurrence(row.schedule, following.number + 1, self._days)
+            self._add(made, row, following, consent, now, ending)
+            following = None if ending else occurrence(row.schedule, following.number + 1, self._days)
         made.row = replace(
             row,
             occurrences=row.occurrences + len(made.payments),
@@ -191,8 +189,7 @@ class OccurrenceService:
             changed_at=now,
         )
         if following is None:
-            reason = PAYMENT_ENDED_SINCE if ended_since else CONSENT_ENDED if consent_ended else None
-            made.row = replace(made.row, status=StandingStatus.COMPLETED, version=row.version + 1, reason=reason)
+            made.row = replace(made.row, status=StandingStatus.COMPLETED, version=row.version + 1, reason=ending)
             made.events.append(standing_event(made.row, self._days, now))
         return made
 
@@ -203,8 +200,7 @@ class OccurrenceService:
         due: Occurrence,
         consent: Consent | None,
         now: datetime,
-        *,
-        ended_since: bool,
+        ending: Reason | None,
     ) -> None:
         order = OccurrenceOrder.of_stored(
             partner_id=row.partner_id,
@@ -225,8 +221,10 @@ class OccurrenceService:
             reference=row.reference,
             traceparent=row.traceparent,
         )
-        if ended_since or now >= order.expires_at:
-            made.payments.append(rejected(received, PAYMENT_ENDED_SINCE if ended_since else DAY_MISSED, now))
+        # What else ends the standing order execution finds for itself, and tells more closely.
+        refused = ending if ending is PAYMENT_ENDED_SINCE else DAY_MISSED if now >= order.expires_at else None
+        if refused is not None:
+            made.payments.append(rejected(received, refused, now))
             return
         made.payments.append(scheduled(received, consent, now))
         made.orders.append(
@@ -243,3 +241,11 @@ class OccurrenceService:
                 traceparent=row.traceparent,
             )
         )
+
+
+def _ending(row: StandingOrder, consent: Consent | None, last_end: int | None, now: datetime) -> Reason | None:
+    """Why the next occurrence is the last one; None: it is not, as far as the consent goes."""
+    if consent_has_ended(consent, now):
+        return CONSENT_ENDED
+    # In force again, and not for what was ordered before.
+    return PAYMENT_ENDED_SINCE if has_ended_since(row.consent_version, last_end) else None
