@@ -1,7 +1,6 @@
 """How a process's time compares with the database's, looked at again and again while it runs."""
 
 from datetime import datetime, timedelta
-from typing import Final
 
 from gateway.app.clock import SteadyClock
 from gateway.base.errors import StoreUnavailableError
@@ -9,8 +8,6 @@ from gateway.base.process import Observer
 from gateway.base.validity import CLOCK_SKEW_MAX
 from gateway.database.pool import ConnectionPool
 from gateway.observability.health import Health
-
-_NOTE: Final = "clock_is_wrong"
 
 
 class ClockWatch:
@@ -46,7 +43,7 @@ class ClockWatch:
     def _tell(self, machine: timedelta) -> None:
         followed, self._is_followed = self._is_followed, abs(machine) <= CLOCK_SKEW_MAX
         if followed and not self._is_followed:
-            self._observer.note(_NOTE, level="error", reason=f"{_words(machine)} from PostgreSQL's")
+            self._observer.note("clock_is_wrong", level="error", reason=f"{_words(machine)} from PostgreSQL's")
         elif self._is_followed and not followed:
             self._observer.note("clock_is_right_again", level="warning")
 

@@ -159,8 +159,10 @@ async def _keys_in_use(settings: Settings) -> list[Finding]:
         if not is_known(error):
             raise
         return [_wrong("keys in use", "", error)]
-    lost = "their orders are rejected", "what affiliates hold under it cannot be told to be erased"
-    used = (Ring.CARDS, cards, "cards", lost[0]), (Ring.SHARING, named, "shared consents", lost[1])
+    used = (
+        (Ring.CARDS, cards, "cards", "their orders are rejected"),
+        (Ring.SHARING, named, "shared consents", "what affiliates hold under it cannot be told to be erased"),
+    )
     found = []
     for ring, counts, what, meanwhile in used:
         here = ring_ids(folder := ring_folder(settings, ring))

@@ -106,7 +106,10 @@ class PatientFetcher(fetcher.Fetcher):  # type: ignore[misc]
         return subscription is not None and not all(map(cluster.partitions_for_topic, subscription.topics))
 
     def take_gaps(self) -> tuple[Gap, ...]:
-        """What was gone before anybody had read it; each is told once."""
+        """What was gone before anybody had read it, since it was asked last.
+
+        Where a partition is assigned anew before anything of it is committed, its gap is found, and told, again.
+        """
         gaps, self._gaps = self._gaps, ()
         return gaps
 
