@@ -39,7 +39,7 @@ from gateway.identity.parking import park_nobodys
 from gateway.identity.refusals import Refusal, RefusingUnit
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.identity.store import AssertionUse, AssertionVerifier, AuthenticationUnit, TrustTable
-from gateway.identity.verifying import verify_proofs
+from gateway.identity.verifying import lapsed_proof, verify_proofs
 from gateway.identity.vouching import Vouching
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
@@ -127,8 +127,8 @@ class ConsentCommandService:
         vouching = Vouching(self._verifier, self._clock)
         if read.trusted or read.faults:
             self._report(await until_done(lambda: self._commit(read, vouching)), read)
-        nobodys = [(n.record, n.error) for n in (*read.nobodys, *vouching.lapsed)]
-        await park_nobodys(self._dead_letters, self._observer, "consents", nobodys)
+        parked = [*((n.record, n.error) for n in read.nobodys), *vouching.lapsed]
+        await park_nobodys(self._dead_letters, self._observer, "consents", parked)
 
     async def _sort(self, came: Sequence[Authentic[ConsentMessage] | Faulty | Nobodys], now: datetime) -> _Read:
         read = _Read()
@@ -178,8 +178,7 @@ class ConsentCommandService:
         return decided
 
     def _proof_rechecked(self, command: ReceivedCommand) -> ReceivedCommand:
-        proof = command.proof
-        problem = self._assertions.recheck(proof.issuer, proof.kid) if isinstance(proof, Assertion) else None
+        problem = lapsed_proof(self._assertions, command.proof)
         return command if problem is None else replace(command, proof=problem)
 
     async def _read_trust(self, uow: AuthenticationUnit, commands: Sequence[ReceivedCommand]) -> ConsentTrust:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.directory.partners import PartnerKey
 from schemas.primitives import PartnerId
-from schemas.reasons import Reason, ReasonCode
+from schemas.reasons import Reason
 
 
 class KeySource(Protocol):
@@ -54,14 +54,6 @@ class SignatureVerifier(Protocol):
 
         Its key or partner was disabled, or the registry does not hold the key.
         """
-
-
-async def learn_signers(
-    verifier: SignatureVerifier, keys: KeySource, signatures: Sequence[str | None], now: datetime
-) -> None:
-    """Read the registry again if it does not hold the key of one: that may be newer than what this process has read."""
-    if any(p is not None and p.code is ReasonCode.DS0E for p in recheck_signatures(verifier, signatures, now)):
-        await keys.refresh_if_stale()
 
 
 def recheck_signatures(

@@ -30,6 +30,14 @@ async def verify_proofs(
     return verified
 
 
+def lapsed_proof(assertions: AssertionVerifier, proof: Assertion | Reason | None) -> Reason | None:
+    """Why a proof that held when it was verified counts no more: its provider's key was revoked meanwhile.
+
+    None where it counts still, and where there is none that held.
+    """
+    return assertions.recheck(proof.issuer, proof.kid) if isinstance(proof, Assertion) else None
+
+
 async def _verify(
     proofs: Sequence[str | None], assertions: AssertionVerifier, now: datetime
 ) -> list[Assertion | Reason | None]:

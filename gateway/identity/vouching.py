@@ -4,8 +4,9 @@ from typing import Any
 
 from gateway.base.errors import NotAuthenticatedError
 from gateway.base.process import Clock
-from gateway.identity.door import Authentic, Nobodys
+from gateway.identity.door import Authentic
 from gateway.identity.signing import SignatureVerifier
+from gateway.messaging.records import Record
 
 
 class Vouching:
@@ -14,7 +15,7 @@ class Vouching:
     def __init__(self, verifier: SignatureVerifier, clock: Clock) -> None:
         self._verifier = verifier
         self._clock = clock
-        self._lapsed: dict[str, Nobodys] = {}
+        self._lapsed: dict[str, tuple[Record, NotAuthenticatedError]] = {}
 
     def __call__(self, message: Authentic[Any]) -> bool:
         """False if its key or partner was disabled since it was read."""
@@ -22,10 +23,10 @@ class Vouching:
             problem = self._verifier.recheck(signature=message.envelope.signature, now=self._clock.now())
             if problem is None:
                 return True
-            self._lapsed[message.reference] = Nobodys(message.record, NotAuthenticatedError(problem))
+            self._lapsed[message.reference] = (message.record, NotAuthenticatedError(problem))
         return False
 
     @property
-    def lapsed(self) -> list[Nobodys]:
-        """Those that are out: they may be anybody's."""
+    def lapsed(self) -> list[tuple[Record, NotAuthenticatedError]]:
+        """Those that are out, and why, to be parked: they may be anybody's."""
         return list(self._lapsed.values())

@@ -63,7 +63,7 @@ class UseService:
             vouched = Vouching(self._verifier, self._clock)
             answers = await until_done(lambda: self._count([(o.message, o.digest) for o in good if vouched(o)]))
             self._report(answers)
-            parked += [(one.record, one.error) for one in vouched.lapsed]
+            parked += vouched.lapsed
         await park_nobodys(self._dead_letters, self._observer, "marketing", parked)
         self._observer.batch("marketing", size=len(records), seconds=asyncio.get_running_loop().time() - started)
 

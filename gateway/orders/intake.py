@@ -104,9 +104,7 @@ class OrderIntake:
         for kind, messages in kinds:
             if kind.precedence is Precedence.AFTERWARDS:
                 await bring_to_end(kind, messages, now, vouched)
-        await park_nobodys(
-            self._dead_letters, self._observer, "initiation", [(n.record, n.error) for n in vouched.lapsed]
-        )
+        await park_nobodys(self._dead_letters, self._observer, "initiation", vouched.lapsed)
         self._report(batch)
 
     def _tell_hop(self, orders: Sequence[Message]) -> None:

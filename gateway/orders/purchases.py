@@ -9,10 +9,9 @@ from datetime import datetime
 
 from gateway.base.process import Observer
 from gateway.database.unit import Store
-from gateway.identity.assurance import Assertion
 from gateway.identity.door import Authentic
 from gateway.identity.store import AssertionVerifier, TrustTable
-from gateway.identity.verifying import verify_proofs
+from gateway.identity.verifying import lapsed_proof, verify_proofs
 from gateway.messaging.records import Outgoing, Publisher
 from gateway.orders.judging import OrderJudge, Seen, Waits
 from gateway.orders.kinds import OvertakenError, Precedence
@@ -81,7 +80,7 @@ class PurchaseKind(PaymentKind[PaymentOrder, ReceivedOrder, Seen]):
     def end_of(self, instruction: Instruction[PaymentOrder, ReceivedOrder], seen: Seen, now: datetime) -> End:
         """As judged: to a network, into the schedule, or nowhere."""
         received = instruction.received
-        if (problem := self._lapsed(received)) is not None:
+        if (problem := lapsed_proof(self._assertions, received.assertion)) is not None:
             return rejected(received, problem, now)
         target = self._judge.judge(received, seen, now)
         if isinstance(target, Reason):
@@ -99,12 +98,8 @@ class PurchaseKind(PaymentKind[PaymentOrder, ReceivedOrder, Seen]):
 
         A provider's key may have been revoked while it waited for the database.
         """
-        if any(self._lapsed(accepted.received) is not None for accepted in work.scheduled):
+        if any(lapsed_proof(self._assertions, accepted.received.assertion) for accepted in work.scheduled):
             raise OvertakenError
-
-    def _lapsed(self, received: ReceivedOrder) -> Reason | None:
-        proof = received.assertion
-        return self._assertions.recheck(proof.issuer, proof.kid) if isinstance(proof, Assertion) else None
 
     def may_follow(self, received: ReceivedOrder) -> bool:
         """Not with a proof that does not hold: what is handed on has none that execution could take for one."""

@@ -23,10 +23,10 @@ from gateway.database.unit import Store
 from gateway.directory.funding import token_uses
 from gateway.directory.merchants import Merchant
 from gateway.directory.store import TokenVault
-from gateway.identity.assurance import Assertion
 from gateway.identity.no_providers import NoIdentityProviders
-from gateway.identity.signing import KeySource, SignatureVerifier, learn_signers, recheck_signatures
+from gateway.identity.signing import KeySource, SignatureVerifier, recheck_signatures
 from gateway.identity.store import AssertionVerifier, TrustTable
+from gateway.identity.verifying import lapsed_proof
 from gateway.messaging.records import DeadLetters, Record
 from gateway.network.card_network import CardNetwork
 from gateway.network.exchange import FinancialRequest, Operation
@@ -47,6 +47,7 @@ from gateway.payments.unknown.incidents import report_card_incidents, report_uno
 from schemas.consents import Purpose
 from schemas.envelope import EnvelopeError
 from schemas.primitives import MerchantId, NetworkId
+from schemas.reasons import ReasonCode
 from schemas.topics import dispatch_topic
 
 
@@ -199,8 +200,9 @@ class ExecutionService:
         """What is to be decided; keys of partners and providers that this process does not know it has looked for."""
         read = [r.refund() if r.is_refund else r.order() for r in records]
         now = self._clock.now()
-        await learn_signers(self._signatures, self._keys, [one.signature for one in read], now)
-        self._rechecked(read, now)  # which asks for the providers' keys
+        if any(map(_is_unknown, self._rechecked(read, now))) and await self._keys.refresh_if_stale():
+            self._rechecked(read, now)
+        # For the providers' keys that were asked for there.
         await self._trust.refresh_unknown()
         return read
 
@@ -213,9 +215,9 @@ class ExecutionService:
         ]
 
     def _proof_rechecked(self, one: OrderOrRefund) -> OrderOrRefund:
-        if not isinstance(one, ReceivedOrder) or not isinstance(one.assertion, Assertion):
+        if not isinstance(one, ReceivedOrder):
             return one
-        problem = self._assertions.recheck(one.assertion.issuer, one.assertion.kid)
+        problem = lapsed_proof(self._assertions, one.assertion)
         return one if problem is None else structs.replace(one, assertion=problem)
 
     async def _commit_intents(self, batch: Sequence[OrderOrRefund]) -> tuple[Decided, list[Intent], float]:
@@ -326,6 +328,11 @@ class ExecutionService:
         self._observer.count("execution", "order_id_taken", n=len(decided.conflicts))
         self._observer.count("execution", "refused", n=len(decided.refused))
         tell_refused(self._observer, [RefusedOrder.of(one, reason) for one, reason in decided.refused])
+
+
+def _is_unknown(one: OrderOrRefund) -> bool:
+    """True where this process does not know its partner's key: that may be newer than what it has read."""
+    return one.problem is not None and one.problem.code is ReasonCode.DS0E
 
 
 def _contexts(dispatched: Sequence[Dispatched]) -> Iterator[str | None]:

@@ -27,7 +27,7 @@ from gateway.identity.refusals import Refusal
 from gateway.identity.rules import judge_portability_assertion, replayed
 from gateway.identity.signing import KeySource, SignatureVerifier
 from gateway.identity.store import AssertionUse, AssertionVerifier, TrustTable
-from gateway.identity.verifying import verify_proofs
+from gateway.identity.verifying import lapsed_proof, verify_proofs
 from gateway.identity.vouching import Vouching
 from gateway.messaging.records import DeadLetters, Record
 from gateway.outbox.store import OutboxEvent
@@ -117,15 +117,15 @@ class PortabilityRequestService:
     ) -> None:
         authentic: list[Authentic[PortabilityRequest]] = []
         faults: list[Faulty] = []
-        nobodys: list[Nobodys] = []
+        parked: list[tuple[Record, NotAuthenticatedError]] = []
         for one in read:
             match one:
                 case Nobodys():
-                    nobodys.append(one)
+                    parked.append((one.record, one.error))
                 case Faulty():
                     faults.append(one)
                 case Authentic() if one.lapsed is not None:
-                    nobodys.append(Nobodys(one.record, NotAuthenticatedError(one.lapsed)))
+                    parked.append((one.record, NotAuthenticatedError(one.lapsed)))
                 case Authentic():
                     authentic.append(one)
                 case _:
@@ -135,16 +135,16 @@ class PortabilityRequestService:
         if taken or faults:
             vouching = Vouching(self._verifier, self._clock)
             ends = await until_done(lambda: self._commit(taken, faults, vouching))
-            nobodys += vouching.lapsed
+            parked += vouching.lapsed
             count = self._observer.count
             count("portability", "accepted", n=len(ends.stored))
             count("portability", "repeated", n=len(ends.repeated))
             for code, n in Counter(reason.code.value for _, reason in ends.refused).items():
                 count("portability", "refused", reason=code, n=n)
             count("portability", "refused", reason="FF01", n=len(faults))
-        if nobodys:
-            await until_done(lambda: self._dead_letters.park("portability", [(n.record, n.error) for n in nobodys]))
-            self._observer.count("portability", "dead_letter", n=len(nobodys))
+        if parked:
+            await until_done(lambda: self._dead_letters.park("portability", parked))
+            self._observer.count("portability", "dead_letter", n=len(parked))
 
     async def _commit(self, read: Sequence[_Taken], faults: Sequence[Faulty], vouching: Vouching) -> _Ends:
         async with self._store.transaction() as uow:
@@ -191,8 +191,7 @@ class PortabilityRequestService:
         return ends
 
     def _proof_rechecked(self, taken: _Taken) -> _Taken:
-        proof = taken.proof
-        problem = self._assertions.recheck(proof.issuer, proof.kid) if isinstance(proof, Assertion) else None
+        problem = lapsed_proof(self._assertions, taken.proof)
         return taken if problem is None else replace(taken, proof=problem)
 
     def _refuse(

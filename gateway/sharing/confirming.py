@@ -55,7 +55,7 @@ class ErasureService:
             vouching = Vouching(self._verifier, self._clock)
             strangers = await until_done(lambda: self._confirm(good, vouching))
             parked += [(one.record, NotAuthenticatedError(_UNKNOWN)) for one in strangers]
-            parked += [(one.record, one.error) for one in vouching.lapsed]
+            parked += vouching.lapsed
         await park_nobodys(self._dead_letters, self._observer, "sharing", parked)
         self._observer.batch("sharing", size=len(records), seconds=asyncio.get_running_loop().time() - started)
 

@@ -25,7 +25,7 @@ from gateway.identity.assurance import Assertion
 from gateway.identity.door import Authentic, Faulty
 from gateway.identity.rules import judge_standing_assertion, replayed
 from gateway.identity.store import AssertionUse, AssertionVerifier, TrustTable
-from gateway.identity.verifying import verify_proofs
+from gateway.identity.verifying import lapsed_proof, verify_proofs
 from gateway.orders.kinds import FaultAnswer, Kind
 from gateway.orders.scheduled.rules import AHEAD_DAYS_DEFAULT
 from gateway.orders.standing.notices import standing_event, tell_standing_refusals
@@ -129,7 +129,7 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
 
     async def write(self, work: StandingOrders, now: datetime) -> StandingOrders:
         """Create and cancel, in one transaction for a batch."""
-        instructions, proofs = work.messages, {r: self._rechecked(p) for r, p in work.proofs.items()}
+        instructions, proofs = work.messages, self._rechecked(work.proofs)
         async with self._store.transaction() as uow:
             outcome = _Ends(dict(await uow.standing.lock(sorted({_key(i) for i in instructions}))))
             records = [(i.message.partner_id, i.reference) for i in instructions]
@@ -152,9 +152,9 @@ class StandingOrderKind(Kind[StandingMessage, StandingOrders]):
             await tell_standing_refusals(uow, outcome.refused, now)
         return replace(work, outcome=outcome)
 
-    def _rechecked(self, proof: Assertion | Reason) -> Assertion | Reason:
-        """With each attempt: a provider's key may have been revoked while it waited."""
-        return proof if isinstance(proof, Reason) else self._assertions.recheck(proof.issuer, proof.kid) or proof
+    def _rechecked(self, proofs: Mapping[str, Assertion | Reason]) -> Mapping[str, Assertion | Reason]:
+        """With each attempt: a provider's key may have been revoked while they waited."""
+        return {reference: lapsed_proof(self._assertions, proof) or proof for reference, proof in proofs.items()}
 
     async def hand_on(self, work: StandingOrders) -> None:
         """Count what became of the batch."""
