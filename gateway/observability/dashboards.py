@@ -105,6 +105,11 @@ _PIPELINE: Final = Dashboard(
         ),
         Panel("How far behind", "s", [("max by (group) (mypay_consumer_lag_seconds)", "{{group}}")]),
         Panel("Records that wait", "short", [("sum by (group) (mypay_consumer_lag_records)", "{{group}}")]),
+        Panel(
+            "Records gone before they were read",
+            "short",
+            [('sum(increase(mypay_kafka_consumer_faults_total{fault="gone_unread"}[1h]))', "records")],
+        ),
         Panel("Outbox, oldest event", "s", [("max(mypay_outbox_oldest_seconds)", "oldest")]),
         Panel("Events relayed", "ops", [(_rate("mypay_relay_events_total", "outcome"), "{{outcome}}")]),
         Panel("Hops, p99", "s", [_quantiles("mypay_hop_seconds", "hop", legend=" {{hop}}")[1]]),
@@ -113,6 +118,12 @@ _PIPELINE: Final = Dashboard(
         Panel("Processor", "percentunit", [(f"rate(process_cpu_seconds_total[{RATE}])", "{{process}}")]),
         Panel("Memory", "bytes", [("process_resident_memory_bytes", "{{process}}")]),
         Panel("Dead letters", "ops", [(_rate("mypay_dead_letters_total", "stage"), "{{stage}}")]),
+        Panel(
+            "Clocks, ahead of the database's",
+            "s",
+            [("max by (instance) (mypay_clock_ahead_seconds)", "{{instance}}")],
+            above_zero=False,
+        ),
         Panel("Room on disks", "bytes", [("min by (folder) (mypay_disk_free_bytes)", "{{folder}}")]),
     ),
 )

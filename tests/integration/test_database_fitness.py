@@ -27,6 +27,7 @@ from gateway.database.grants import apply_roles
 from gateway.database.migrate import migrate
 from gateway.database.roles import RUNNING, Role
 from gateway.observability.health import Health, run_checks
+from gateway.observability.recording import RecordingObserver
 from tests.support.builders import payment
 
 
@@ -129,13 +130,15 @@ async def test_a_process_waits_while_its_clock_is_not_the_servers(
             return super().now(tz) + ahead
 
     dsn = with_user(db, Role.RELAY.user)
-    store = PostgresStore(dsn)
+    store, observer = PostgresStore(dsn), RecordingObserver()
     await store.start()
     try:
         with monkeypatch.context() as wrong:
             wrong.setattr(fitness, "datetime", Wrong)
             with pytest.raises(StoreUnavailableError, match="this machine's clock"):
-                await check_database(store, settings_of(dsn), Role.RELAY, dsn, SilentObserver())
+                await check_database(store, settings_of(dsn), Role.RELAY, dsn, observer)
+        # An alert looks at it: the process is there, and does nothing.
+        assert observer.levels["clock_ahead_seconds"] == pytest.approx(ahead.total_seconds(), abs=5)
         await check_database(store, settings_of(dsn), Role.RELAY, dsn, SilentObserver())
     finally:
         await store.stop()

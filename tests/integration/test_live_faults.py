@@ -24,15 +24,17 @@ from gateway.proving.traffic.receivers import make_receivers
 from gateway.proving.world.opening import open_world
 from gateway.proving.world.starting import start_gateway
 from gateway.proving.world.world import WorldPlan
-from schemas.topics import ORDERS, exports_topic
+from schemas.topics import ORDERS, events_topic, exports_topic
 from tests.integration.test_outages import light_load
 from tests.integration.test_strangers_batches import raw_bomb
 from tests.support.batches import SNAPPY, send_raw
 from tests.support.causing import (
+    JUMPED,
     SLIP,
     cleared,
     correct,
     delete_topic,
+    dropped,
     due_in,
     export_of,
     hurried,
@@ -40,6 +42,7 @@ from tests.support.causing import (
     is_there,
     locked,
     mypay,
+    narrowed,
     paid,
     planted,
     receivers_of,
@@ -264,6 +267,31 @@ async def test_locks_and_a_partner_that_was_added_in_a_hurry(scene: Scene, prome
     scene.start("relay")
     await prometheus.until_quiet("EventsParked", "PartnerKeysEnding", "KeyTableOld", "DatabasePoolExhausted")
     await prometheus.until_quiet("ScheduledOrdersLate")
+
+
+@pytest.mark.alerts("RecordsGone", "RecordTooLarge", "ClockWrong")
+async def test_topics_that_keep_or_take_too_little_and_a_clock_that_jumps(scene: Scene, prometheus: Prometheus) -> None:
+    jumped = started(scene, prometheus, "schedule with a clock that jumps", ["schedule"], code=JUMPED)
+    customer = scene.world.cast.of(Role.PLAIN)[0]
+    first, second = (scene.entry(scene.order(customer=customer)) for _ in range(2))
+    [at] = await scene.client.send([first.record])
+    await scene.until_states([first], "approved")
+    # As it stops it commits how far it has read.
+    await scene.stop("initiation")
+    async with AIOKafkaProducer(bootstrap_servers=scene.world.kafka_bootstrap_servers) as producer:
+        await producer.send_and_wait(ORDERS, b"{}", partition=at.partition)
+    await dropped(scene, ORDERS, at.partition)
+    scene.start("initiation")
+    await prometheus.until_fired("RecordsGone")
+    await narrowed(scene, events_topic(first.facts.partner_id))
+    await scene.send([second])
+    await prometheus.until_fired("RecordTooLarge", "ClockWrong")
+    await stop(scene, prometheus, jumped)
+    await mypay(scene, "topics", "apply")
+    # Else it tries again within a minute.
+    await scene.stop("relay")
+    scene.start("relay")
+    await prometheus.until_quiet("RecordsGone", "RecordTooLarge", "ClockWrong", "EventsParked")
 
 
 OVERDUE: Final = "SELECT notice_id::text FROM share_holder WHERE erase_by < now() AND confirmed_at IS NULL"

@@ -13,7 +13,8 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from gateway.app.registries import open_consent_changes, open_registries
 from gateway.base.calendar import day_start
@@ -23,7 +24,10 @@ from gateway.consents.changing import change_consent_status
 from gateway.consents.rules.consent import ConsentCommand
 from gateway.directory.partners import NewPartner, PartnerKey
 from gateway.identity.jose.jwk import generate_key
+from gateway.messaging.administration import administration
 from gateway.messaging.records import Outgoing
+from gateway.messaging.settings import KafkaSettings
+from gateway.messaging.wire import set_topic_configs
 from gateway.proving.stack.ports import free_ports
 from gateway.proving.traffic.cast import Customer
 from gateway.proving.traffic.receivers import SENDER, Receivers
@@ -52,6 +56,19 @@ OpenPaymentsWatch.look = slipped
 sys.exit(main())
 """
 """A stage with a slip in its code: it reports under a name that is in no table."""
+
+JUMPED: Final = """
+import sys
+import time
+import gateway.app.process as process
+from gateway.app.clock import SteadyClock
+from streams.__main__ import main
+
+began = time.monotonic()
+process.SteadyClock = lambda: SteadyClock(machine=lambda: time.time() + 3600 * (time.monotonic() > began + 3))
+sys.exit(main())
+"""
+"""A stage on a machine whose clock is set an hour ahead, three seconds after it began."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +212,19 @@ async def delete_topic(scene: Scene, topic: str) -> None:
         await client.delete_topics([topic])
     finally:
         await client.close()
+
+
+async def dropped(scene: Scene, topic: str, partition: int) -> None:
+    """Drop all records of a partition, as its topic's retention does."""
+    async with administration(KafkaSettings(scene.world.kafka_bootstrap_servers)) as client:
+        await client.delete_records({TopicPartition(topic, partition): RecordsToDelete(-1)})
+
+
+async def narrowed(scene: Scene, topic: str) -> None:
+    """Let a topic take no record of more than 100 bytes."""
+    async with administration(KafkaSettings(scene.world.kafka_bootstrap_servers)) as client:
+        response = await client._send_request(set_topic_configs({topic: {"max.message.bytes": "100"}}))
+        assert [code for code, *_ in response.responses] == [0]
 
 
 def receivers_of(scene: Scene) -> Receivers:

@@ -104,9 +104,13 @@ SAMPLES: Final = {
     "EventsLate": _above("mypay_outbox_oldest_seconds", 61, 60),
     "EventsParked": _above("mypay_outbox_parked_rows", 1, 0),
     "ConsumerLate": _above('mypay_consumer_lag_seconds{group="g"}', 61, 60),
+    "RecordsGone": _first('mypay_kafka_consumer_faults_total{instance="a",fault="gone_unread"}'),
+    "RecordTooLarge": _first('mypay_kafka_producer_faults_total{fault="too_large"}'),
     "OpenTransaction": _above("mypay_open_transaction_seconds", 11, 10),
     "DatabasePoolExhausted": _above('mypay_db_pool_waiting{instance="a"}', 1, 0),
     "DiskFilling": _above('mypay_disk_free_bytes{instance="a",folder="home"}', 2**30 - 1, 2**30),
+    # One that is behind counts like one that is ahead.
+    "ClockWrong": _above('mypay_clock_ahead_seconds{instance="a"}', -31, 30),
     "KeyTableOld": _above('mypay_key_registry_age_seconds{instance="a"}', 61, 60),
     "TrustTableOld": _above('mypay_trust_table_age_seconds{instance="a"}', 7201, 7200),
     "TrustPolicyDiffers": _above('mypay_trust_policy_differs{instance="a"}', 1, 0),
