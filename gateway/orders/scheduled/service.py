@@ -218,6 +218,7 @@ class ScheduledOrderService:
             except DecodeError:
                 # It must not hold the others up. It ends when it expires; until then people can look at it.
                 self._observer.count("schedule", "order_unreadable")
+                self._observer.count("schedule", "incident", reason="order_unreadable")
                 self._observer.note("scheduled_order_unreadable", level="error", payment_id=waited.key[1])
                 if now >= waited.expires_at:
                     changes.append(Change(waited.key, PaymentEventKind.REFUSED, _EXPIRED))

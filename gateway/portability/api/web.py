@@ -183,6 +183,7 @@ class PullServer:
                 code, member = RspCode.PARAMETER, "the call cannot be read"
             except Exception as error:  # noqa: BLE001 - told by its kind, here and to nobody else
                 self._observer.note("call_failed", level="error", reason=type(error).__name__)
+                self._observer.count(STAGE, "incident", reason="call_failed")
                 code = RspCode.UNKNOWN
         self._observer.count(STAGE, "refused", reason=code.value)
         return fault(code, member, tran_id=tran_id_of(call))

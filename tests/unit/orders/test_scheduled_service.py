@@ -363,7 +363,7 @@ async def test_an_order_that_cannot_be_read_any_more_holds_nobody_up_and_ends(ri
     await schedule(rig).dispatch_due()
     await rig.execute(handed_on(rig))
     assert rig.states() == {"order-1": "scheduled", "order-2": "approved"}
-    assert rig.observer.counted("schedule", "order_unreadable") == 1
+    assert rig.observer.counted("schedule", "order_unreadable") == rig.observer.counted("schedule", "incident") == 1
     until(rig.clock, EXPIRES)
     await schedule(rig).dispatch_due()
     assert rig.states()["order-1"] == "rejected"

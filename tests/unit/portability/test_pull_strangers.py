@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway.portability.api.answering import PullService
 from gateway.portability.api.connections import ConnectionBounds
 from gateway.portability.api.web import PullServer, server_context
 from gateway.proving.stack.certificates import Authority, CertificateFiles
@@ -52,9 +53,15 @@ def times() -> Times:
 
 
 @pytest.fixture
-async def port(tmp_path: Path, times: Times) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
-    rig, authority = Rig(), Authority()
+def rig() -> Rig:
+    rig = Rig()
     rig.pay(1, 2, 3)
+    return rig
+
+
+@pytest.fixture
+async def port(rig: Rig, tmp_path: Path, times: Times) -> AsyncIterator[tuple[int, ssl.SSLContext]]:
+    authority = Authority()
     served = authority.issue(tmp_path, "api", names=["127.0.0.1"])
     shown = authority.issue(tmp_path, "bank")
     rig.database.certificates.rows[_digest(shown)] = ORG
@@ -134,6 +141,20 @@ async def test_whatever_a_recipient_sends_is_answered_with_a_code(port: tuple[in
     assert odd[:5] == []
     # They did reach what reads them.
     assert {200, 400, 404, 405} <= set(statuses)
+
+
+async def test_a_call_that_meets_a_bug_is_answered_and_told_as_an_incident(
+    port: tuple[int, ssl.SSLContext], rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(*_: object) -> None:
+        raise LookupError("a secret")
+
+    monkeypatch.setattr(PullService, "answer", answer)
+    answered = await answer_to(*port, request(asked(PAID, QUERY)))
+    assert b'"rsp_code": "50004"' in answered.replace(b'":"', b'": "')
+    assert b"secret" not in answered
+    # People are woken: each of the recipients' calls may meet it.
+    assert rig.observer.counted("portability_api", "incident") == 1
 
 
 async def test_a_certificate_that_ends_while_its_connection_is_open_is_no_certificate_any_more(
