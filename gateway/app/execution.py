@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from gateway.app.errors import NotConfiguredError
 from gateway.app.keys import Ring, dispatch, load_ring
@@ -42,6 +43,8 @@ from gateway.payments.unknown.reversal import Reversal
 from gateway.payments.unknown.verdicts import UnknownPolicy
 from schemas.primitives import NetworkId
 from schemas.topics import dispatch_topic
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,16 +168,33 @@ class ExecutionStage:
                 if records:
                     pace.begin()
                     # A batch that has begun is finished also when we are told to stop: its intents may have committed.
-                    await _to_the_end(asyncio.create_task(self.isolated.run(self.service.take, records)))
+                    done = await _to_the_end(asyncio.create_task(self._work(records)))
                     # The next batch need not wait for the brokers to note where this one ended: whoever dies before
                     # that takes it again, and finds its intents.
                     before = committing
-                    committing = asyncio.create_task(_after(before, partial(self._commit, records)))
+                    committing = asyncio.create_task(_after(before, partial(self._commit, done)))
                     await _to_the_end(before)
                     watchdog.progress()
                     pace.end()
         finally:
             await _to_the_end(committing)
+
+    async def _work(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Bring a batch to its end; return what may be committed of it.
+
+        What was not decided, for the network was paused meanwhile, is taken again when it is resumed.
+        """
+        waiting: list[Record] = []
+
+        async def take(some: Sequence[Record]) -> None:
+            waiting.extend(await self.service.take(some))
+
+        await self.isolated.run(take, records)
+        if not waiting:
+            return records
+        self.recovery.found_paused()
+        await self.consumer.rewind(waiting)
+        return _ahead_of(records, waiting)
 
     async def _wait_open(self) -> None:
         """Wait for the network, keeping the place in the group: Kafka takes a member that never polls for dead."""
@@ -223,9 +243,17 @@ async def _nothing() -> None:
     """No batch has been taken yet."""
 
 
-async def _to_the_end(task: "asyncio.Task[None]") -> None:
+def _ahead_of(records: Sequence[Record], waiting: Sequence[Record]) -> Sequence[Record]:
+    """Those that stand in their partition before every one that waits."""
+    first: dict[int, int] = {}
+    for record in waiting:
+        first[record.partition] = min(first.get(record.partition, record.offset), record.offset)
+    return [r for r in records if r.partition not in first or r.offset < first[r.partition]]
+
+
+async def _to_the_end(task: "asyncio.Task[T]") -> T:
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await task
         raise

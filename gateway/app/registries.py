@@ -34,7 +34,7 @@ from schemas.primitives import ConsentId, FundingToken, PartnerId
 _Taken = TypeVar("_Taken")
 
 PAUSED_WITHIN_S: Final = 2.0
-"""So long after a network was paused nothing new is sent: workers look once a second, and finish what they began."""
+"""So long after a network was paused nothing new is sent: what was decided before has left by then, or never does."""
 
 
 class _OnConnection:

@@ -24,6 +24,9 @@ JOIN funding_token AS t ON t.token = o.token AND t.customer_id = o.customer_id
 SELECT DISTINCT s.network_id FROM network_status s
 WHERE s.is_open AND s.reported_at >= $1 AND NOT EXISTS (SELECT FROM network_pause p WHERE p.network_id = s.network_id)
 
+-- name: is_paused
+SELECT EXISTS (SELECT FROM network_pause WHERE network_id = $1)
+
 -- name: report_network
 -- Every start of a worker makes a row: yesterday's go.
 WITH gone AS (DELETE FROM network_status WHERE network_id = $1 AND reported_at < $4::timestamptz - interval '1 day')

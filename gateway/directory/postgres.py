@@ -45,6 +45,9 @@ class PostgresDirectory:
         rows = await self._connection.fetch(_SQL.open_networks, reported_since)
         return frozenset(r["network_id"] for r in rows)
 
+    async def is_paused(self, network_id: NetworkId) -> bool:
+        return bool(await self._connection.fetchval(_SQL.is_paused, network_id))
+
     async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> bool:
         return bool(await self._connection.fetchval(_SQL.report_network, network_id, worker, is_open, now))
 

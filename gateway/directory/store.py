@@ -28,6 +28,9 @@ class Directory(Protocol):
     async def open_networks(self, *, reported_since: datetime) -> frozenset[NetworkId]:
         """Networks that at least one execution worker has reported open since then, and that nobody has paused."""
 
+    async def is_paused(self, network_id: NetworkId) -> bool:
+        """Whether operators have paused a network; inside a transaction as of now, as :meth:`usable_tokens`."""
+
     async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> bool:
         """Note what one worker sees of one network, and that it lives; return whether operators have paused it."""
 

@@ -28,6 +28,9 @@ class Consumer(Protocol):
     async def commit(self, records: Sequence[Record]) -> bool:
         """Commit past the last of ``records`` in each partition; False if partitions were lost meanwhile."""
 
+    async def rewind(self, records: Sequence[Record]) -> None:
+        """Take from the first of ``records`` on again, in each partition that is still held."""
+
     def pause(self) -> None:
         """Take nothing until :meth:`resume`; the member stays in its group."""
 

@@ -51,6 +51,10 @@ from schemas.reasons import ReasonCode
 from schemas.topics import dispatch_topic
 
 
+class NetworkPausedError(Exception):
+    """Operators have paused the network: nothing was decided."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionSettings:
     """Bounds of execution; each has its reason.
@@ -122,17 +126,25 @@ class ExecutionService:
 
     # --- orders and refunds → intents → wire ---
 
-    async def take(self, records: Sequence[Record]) -> None:
+    async def take(self, records: Sequence[Record]) -> Sequence[Record]:
         """Commit the batch's intents and hand them to the network. Once this returns, the offsets may be committed.
 
         Args:
             records: dispatched orders and refunds in their order, no more than the network's window holds.
+
+        Returns:
+            those, the last ones, of which nothing was decided, as the network was paused meanwhile: they are to wait.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        trusted = await self._trusted(records)
+        known, trusted = await self._trusted(records)
         with processing(self._observer.traces, dispatch_topic(self._network_id), lambda: _contexts(trusted)):
-            await self._bring_to_wire(trusted)
+            left = await self._bring_to_wire(trusted)
+        waiting = known[len(known) - left :]
+        if waiting:
+            places = {(r.partition, r.offset) for r in waiting}
+            records = [r for r in records if (r.partition, r.offset) not in places]
+            trusted = trusted[: len(trusted) - left]
         self._observer.batch("execution", size=len(records), seconds=loop.time() - started)
         now_ms = self._clock.now().timestamp() * 1000
         self._observer.hops(
@@ -142,27 +154,36 @@ class ExecutionService:
             if len(trusted) == len(records)
             else None,
         )
+        return waiting
 
-    async def _bring_to_wire(self, trusted: Sequence[Dispatched]) -> None:
+    async def _bring_to_wire(self, trusted: Sequence[Dispatched]) -> int:
+        """Return how many of the last ones were not decided, for the network is paused."""
         batch = await self._read(trusted)
         while batch:
             places = await self._reserve(len(batch))
-            part, batch = batch[:places], batch[places:]
-            self._report(await self._intend(part))
+            try:
+                decided = await self._intend(batch[:places])
+            except NetworkPausedError:
+                return len(batch)
+            batch = batch[places:]
+            self._report(decided)
+        return 0
 
-    async def _trusted(self, records: Sequence[Record]) -> list[Dispatched]:
+    async def _trusted(self, records: Sequence[Record]) -> tuple[list[Record], list[Dispatched]]:
         """Those that the gateway itself wrote for this network; the others are parked, and told to operators alone."""
+        known: list[Record] = []
         trusted: list[Dispatched] = []
         others: list[tuple[Record, Exception]] = []
         for record in records:
             try:
                 trusted.append(self._dispatch.read(record, self._network_id))
+                known.append(record)
             except EnvelopeError as error:
                 others.append((record, error))
         if others:
             report_untrusted(self._observer, "execution", self._network_id, others)
             await self._park(others)
-        return trusted
+        return known, trusted
 
     async def _park(self, unreadable: Sequence[tuple[Record, Exception]]) -> None:
         self._observer.count("execution", "dead_letter", n=len(unreadable))
@@ -224,6 +245,7 @@ class ExecutionService:
         """Read under the locks, decide, write it down; the time is of ``loop.time()`` before the commit.
 
         Raises:
+            NetworkPausedError: nothing was decided.
             StoreUnavailableError, StoreConflictError: nothing was decided, or it is not known: run it again.
         """
         async with self._one_batch, self._store.transaction() as uow:
@@ -249,6 +271,9 @@ class ExecutionService:
         refunds = [one for one in batch if isinstance(one, ReceivedRefund)]
         keys = sorted({one.key for one in batch})
         consents = await uow.consents.lock(sorted({one.consent_key for one in batch}))
+        # Likewise: for as long as a network is away its orders wait for places, and meanwhile operators pause it.
+        if await uow.directory.is_paused(self._network_id):
+            raise NetworkPausedError
         # What waits can be decided by another worker or cancelled at this moment, and an original be refunded by one:
         # under its lock it is certain.
         waiting = sorted({*(o.key for o in orders if o.is_due), *(r.original_key for r in refunds)})

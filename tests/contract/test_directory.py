@@ -54,7 +54,12 @@ async def test_a_paused_network_is_not_open_and_its_workers_hear_of_it(backend: 
             return await uow.directory.report_network(network_id, worker="w1", is_open=True, now=later(at))
 
     assert not await told(A, 10)
-    await backend.pause_network(A)
+    async with backend.store.transaction() as uow:
+        assert not await uow.directory.is_paused(A)
+        await backend.pause_network(A)
+        # As of now: whoever decides has waited for locks in this transaction.
+        assert await uow.directory.is_paused(A)
+        assert not await uow.directory.is_paused(B)
     assert await told(A, 11)
     assert not await told(B, 11)
     assert await open_since(backend.store, 10) == {B}

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from gateway.app.registries import open_registries
@@ -10,9 +11,15 @@ from gateway.console.web import Console
 from gateway.directory.console_roles import ConsoleRole, ConsoleUser
 from gateway.proving.counterparts.books import Books
 from gateway.sealing.passwords import hash_password
+from schemas.primitives import NetworkId
+from tests.support.causing import is_there, locked
 from tests.support.console import PASSWORD, Browser, browsing, running
 from tests.support.entries import BCARD, KCARD, Entry
 from tests.support.scene import Scene
+
+WAITS_FOR_LOCKS: Final = (
+    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'mypay-execution'"
+)
 
 
 def settings_over(scene: Scene, folder: Path) -> Settings:
@@ -110,3 +117,23 @@ async def _pause_and_resume(scene: Scene, console: Console, one: Browser, other:
     await scene.until_states(held, "approved")
     assert booked(scene, BCARD) == there + 5
     await scene.until(lambda: waiting(console, 0), "nothing waits for bcard")
+
+
+async def test_what_a_worker_has_in_hand_as_its_network_is_paused_waits_as_well(scene: Scene) -> None:
+    before = scene.payments(3, BCARD)
+    await scene.send(before)
+    await scene.until_states(before, "approved")
+    there, held = booked(scene, BCARD), scene.payments(5, BCARD)
+    async with open_registries(scene.world.postgres_dsn) as registries:
+        async with locked(scene, "SELECT FROM consent FOR UPDATE"):
+            await scene.send(held)
+            await scene.until(lambda: is_there(scene, WAITS_FOR_LOCKS), "execution has orders in hand")
+            assert await registries.directory.pause_network(NetworkId(BCARD), operator="kim", why="it is away")
+        for _ in range(2):
+            await reported_again(scene, BCARD)
+        assert (booked(scene, BCARD), await payments_of(scene, held)) == (there, set())
+        assert await registries.directory.resume_network(NetworkId(BCARD))
+    await scene.until_states(held, "approved")
+    assert booked(scene, BCARD) == there + 5
+    await scene.settle()
+    await scene.check_books()

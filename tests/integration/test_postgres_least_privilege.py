@@ -66,7 +66,7 @@ RUNS: Final[Mapping[Role, tuple[str, ...]]] = {
         _TRUST,
         _MOVES,
         _REVERSES,
-        "directory: merchants funding_tokens usable_tokens report_network",
+        "directory: merchants funding_tokens usable_tokens is_paused report_network",
         "authentication: links use users authenticated_at mark_authenticated",
         "consent: lock usage take give_back ended_since last_ends",
         "payment: insert begin_scheduled refunded next_payment_numbers abandoned keys_by_rrn",

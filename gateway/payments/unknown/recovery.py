@@ -69,6 +69,10 @@ class RecoveryService:
         """True while operators have paused the network, as of the last report; and until the first one."""
         return self._paused
 
+    def found_paused(self) -> None:
+        """Whoever decides found it paused: so it is, until the next report."""
+        self._paused = True
+
     async def report(self, *, is_open: bool) -> None:
         """Tell that this worker lives, and whether its network is open; learn whether it is paused. Twice a second."""
 

@@ -44,6 +44,10 @@ class MemoryDirectory:
             and self._tx.get(self._db.network_pauses, network_id) is None
         )
 
+    async def is_paused(self, network_id: NetworkId) -> bool:
+        await self._boundary("directory.is_paused")
+        return self._tx.get(self._db.network_pauses, network_id) is not None
+
     async def report_network(self, network_id: NetworkId, *, worker: str, is_open: bool, now: datetime) -> bool:
         await self._boundary("directory.report_network")
         key, report = (network_id, worker), NetworkReport(is_open, now)

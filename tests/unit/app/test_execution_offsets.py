@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,12 +58,21 @@ def taking(
         runtime=SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
         waiting=None,
         takes=True,
-        service=SimpleNamespace(take=work),
+        service=SimpleNamespace(take=all_of(work)),
         isolated=SimpleNamespace(run=run),
         _wait_open=open_already,
         _commit=broker.commit,
     )
+    stage._work = partial(ExecutionStage._work, stage)
     return asyncio.create_task(ExecutionStage.take(stage))
+
+
+def all_of(work: Callable[[Sequence[Any]], Awaitable[None]]) -> Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]:
+    async def take(records: Sequence[Any]) -> Sequence[Any]:
+        await work(records)
+        return []
+
+    return take
 
 
 async def working_on_the_second(broker: Broker) -> "asyncio.Task[None]":

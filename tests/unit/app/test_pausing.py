@@ -20,6 +20,9 @@ class Consumer:
     polls: int = 0
     taken: int = 0
     polled: asyncio.Event = field(default_factory=asyncio.Event)
+    records: Sequence[Any] = ("record",)
+    committed: list[Any] = field(default_factory=list)
+    rewound: list[Any] = field(default_factory=list)
 
     async def start(self) -> None: ...
 
@@ -36,27 +39,40 @@ class Consumer:
         if self.paused:
             return []
         self.taken += 1
-        return ["record"]
+        return self.records
 
-    async def commit(self, records: Sequence[Any]) -> None: ...
+    async def commit(self, records: Sequence[Any]) -> None:
+        self.committed += records
+
+    async def rewind(self, records: Sequence[Any]) -> None:
+        self.rewound += records
 
     async def lag(self) -> int:
         return 7
 
 
+async def all_done(_: Sequence[Any]) -> Sequence[Any]:
+    return []
+
+
 def stage_over(
-    rig: Rig, consumer: Consumer, recovery: Any, room: Callable[[], Awaitable[None]] | None = None
+    rig: Rig,
+    consumer: Consumer,
+    recovery: Any,
+    room: Callable[[], Awaitable[None]] | None = None,
+    take: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]] = all_done,
 ) -> ExecutionStage:
     async def reserve(limit: int) -> int:
         await (asyncio.sleep(0) if room is None else room())
         return limit
 
-    async def run(service: Any, records: Sequence[Any]) -> None: ...
+    async def run(work: Any, records: Sequence[Any]) -> None:
+        await work(records)
 
     parts: dict[str, Any] = {
         "network": SimpleNamespace(is_open=True, reserve=reserve, release=lambda _: None),
         "isolated": SimpleNamespace(run=run),
-        "service": SimpleNamespace(take=None),
+        "service": SimpleNamespace(take=take),
         "runtime": SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
         "terms": SimpleNamespace(batch_max=10, batch_wait_s=0.0, gather_s=0.0),
         "consumer": consumer,
@@ -126,3 +142,30 @@ async def test_nothing_is_taken_where_room_comes_once_the_network_is_paused() ->
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def test_what_was_not_decided_is_taken_again_and_nothing_behind_it_is_committed() -> None:
+    rig, consumer = Rig(), Consumer(records=[in_place(*at) for at in ((0, 7), (0, 8), (1, 3), (0, 9))])
+    recovery = rig.new_recovery("w1")
+    await recovery.report(is_open=True)
+
+    async def take(records: Sequence[Any]) -> Sequence[Any]:
+        # The last one was parked: it is nobody's, and comes again.
+        return [r for r in records if (r.partition, r.offset) == (0, 8)]
+
+    stage = stage_over(rig, consumer, recovery, take=take)
+    task = asyncio.create_task(stage.take())
+    try:
+        # It does not wait for the next report to hear of the pause.
+        await polled(consumer, 5)
+        assert (consumer.taken, consumer.paused, stage.takes) == (1, True, False)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert [(r.partition, r.offset) for r in consumer.rewound] == [(0, 8)]
+    assert [(r.partition, r.offset) for r in consumer.committed] == [(0, 7), (1, 3)]
+
+
+def in_place(partition: int, offset: int) -> Any:
+    return SimpleNamespace(partition=partition, offset=offset)

@@ -114,6 +114,51 @@ async def test_the_wire_is_reached_in_time_or_never(rig: Rig) -> None:
     assert rig.used() == {Usage()}
 
 
+# --- paused ---
+
+
+async def test_what_waits_for_places_as_its_network_is_paused_is_not_decided(rig: Rig) -> None:
+    """A network that is away, and is paused for that, was sent a whole batch once it came back."""
+    rig.network.window = 2
+    rig.faults.hold("network.answer")
+    async with rig.results():
+        assert await rig.execution.take(orders(1, 2)) == []
+        await rig.faults.reached("network.answer")
+        reserved = rig.faults.places.count("network.reserve")
+        taking = asyncio.create_task(rig.execution.take(orders(3, 4, amount=krw(1_000))))
+        await rig.faults.visited("network.reserve", reserved + 1)
+        rig.database.network_pauses.rows[NETWORK] = True
+        rig.faults.open("network.answer")
+        waiting = await taking
+        await rig.network.wait_idle()
+        await rig.execution.results.written()
+    assert [r.offset for r in waiting] == [3, 4]
+    assert (rig.states(), rig.network.reserved) == (dict.fromkeys(("order-1", "order-2"), "approved"), 0)
+    del rig.database.network_pauses.rows[NETWORK]
+    await rig.execute(waiting)
+    assert rig.states() == {f"order-{n}": "approved" for n in (1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize("waits_for", ["a lock", "the database"])
+async def test_a_pause_that_comes_while_a_batch_waits_is_seen_as_it_is_decided(rig: Rig, waits_for: str) -> None:
+    if waits_for == "a lock":
+        async with rig.store.transaction() as uow:
+            await uow.consents.lock([("partner-1", "consent-1")])  # type: ignore[list-item]
+            taking = asyncio.create_task(rig.execution.take(orders(1)))
+            await rig.until_locked_out()
+            rig.database.network_pauses.rows[NETWORK] = True
+    else:
+        rig.faults.hold("store.commit")
+        rig.faults.plan("store.commit", AWAY)
+        taking = asyncio.create_task(rig.execution.take(orders(1)))
+        await rig.faults.reached("store.commit")
+        rig.database.network_pauses.rows[NETWORK] = True
+        rig.faults.open("store.commit")
+    [waiting] = await taking
+    assert waiting.offset == 1
+    assert (rig.states(), rig.told(), rig.host.received, rig.network.reserved) == ({}, [], [], 0)
+
+
 # --- refused at the instant of truth ---
 
 

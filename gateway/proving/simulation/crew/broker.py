@@ -178,7 +178,15 @@ class Member:
         places = [(self.topic, partition) for partition in self._assigned]
         return sum(len(self._broker.log(*p)) - self._broker.committed(self.group, p) for p in places)
 
-    def rewind(self) -> None:
+    async def rewind(self, records: Sequence[Record]) -> None:
+        """Take again from the first of the records on, where their partitions are still ours."""
+        for record in records:
+            if record.partition in self._taken:
+                self._taken[record.partition] = min(self._taken[record.partition], record.offset)
+        records_in_hand(are=False)
+        self._broker.wake(self.topic)
+
+    def begin_anew(self) -> None:
         """Take again from what is committed."""
         self._taken.clear()
         self._broker.wake(self.topic)
@@ -189,7 +197,7 @@ class Member:
             place = (self.topic, partition)
             back = self._broker.committed(self.group, place) - self._rng.randrange(4)
             self._broker.commit(self.group, place, max(0, back))
-        self.rewind()
+        self.begin_anew()
 
     def _next(self, max_items: int) -> list[Record]:
         batch: list[Record] = []

@@ -139,7 +139,7 @@ class Worker:
     def rewind(self) -> None:
         """Take again from what its groups have committed."""
         for member in self.members:
-            member.rewind()
+            member.begin_anew()
 
     def redeliver(self) -> None:
         """Take some records again that its groups have committed."""
