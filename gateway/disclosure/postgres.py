@@ -1,11 +1,12 @@
 """The disclosure log in PostgreSQL: the sequencer's side, and what time does to it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any, Final, assert_never
 
 import asyncpg
 from asyncpg import Connection, Record
+from msgspec import structs
 
 from gateway.base.errors import StoreConflictError
 from gateway.database.errors import translated
@@ -65,8 +66,8 @@ class PostgresDisclosureLog:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: Connection[Any] | None = None
-        # A consent's customer never changes.
-        self._kept: dict[_ConsentKey, str] = {}
+        # A consent's customer never changes. No consent has none.
+        self._kept: dict[_ConsentKey | None, str] = {}
         self._plans = Plans()
 
     async def acquire(self) -> bool:
@@ -106,45 +107,54 @@ class PostgresDisclosureLog:
                 is_full, (tx, number) = True, rows[count - 1][:2]
             return Read(await self._sources(told), (int(tx), number), is_full=is_full)
 
-    async def _sources(self, rows: Sequence[_Told]) -> list[SourceRow]:
-        payments: dict[int, PaymentFacts] = {}
-        told: dict[int, Mapping[str, Any] | None] = {}
-        unsaid: list[tuple[int, tuple[str, str]]] = []
-        for _, number, topic, subject, _, event_type, _, body in rows:
+    async def _sources(self, rows: Sequence[_Told | Record]) -> list[SourceRow]:
+        found: list[SourceRow] = []
+        lacking: list[int] = []
+        for tx, number, topic, subject, event_id, event_type, occurred_at, body in rows:
+            payment = told = consent = None
             if event_type in _OF_BODY:
-                told[number] = told_by(body)
-            elif (facts := facts_of(event_type, topic, subject, body)) is not None:
-                payments[number] = facts
-            elif (named := payment_of(topic, subject)) is not None:
-                unsaid.append((number, named))
-        payments |= await self._payments(unsaid)
-        consents = {n: (p.partner_id, p.consent_id) for n, p in payments.items()}
-        consents |= {n: key for n, body in told.items() if (key := consent_of(body)) is not None}
+                told = told_by(body)
+                consent = consent_of(told)
+            elif (payment := facts_of(event_type, topic, subject, body)) is not None:
+                consent = payment.partner_id, payment.consent_id
+            customer_id = self._kept.get(consent)
+            if customer_id is None:
+                lacking.append(len(found))
+            found.append(SourceRow(int(tx), number, event_type, event_id, occurred_at, payment, told, customer_id))
+        if lacking:
+            await self._complete(found, lacking, rows)
+        return found
+
+    async def _complete(self, found: list[SourceRow], lacking: Sequence[int], rows: Sequence[_Told | Record]) -> None:
+        """Look up the payments of those that do not say them, and the customers of those whose consent is not kept."""
+        unsaid: list[tuple[int, tuple[str, str]]] = []
+        for index in lacking:
+            _, _, topic, subject, _, event_type, _, _ = rows[index]
+            said = event_type in _OF_BODY or found[index].payment is not None
+            if not said and (named := payment_of(topic, subject)) is not None:
+                unsaid.append((index, named))
+        payments = await self._payments(unsaid)
+        consents: dict[int, _ConsentKey] = {}
+        for index in lacking:
+            payment = payments.get(index, found[index].payment)
+            key = consent_of(found[index].told) if payment is None else (payment.partner_id, payment.consent_id)
+            if key is not None:
+                consents[index] = key
         customers = await self._customers(frozenset(consents.values()))
-        return [
-            SourceRow(
-                tx=int(tx),
-                id=number,
-                event_type=event_type,
-                event_id=event_id,
-                occurred_at=occurred_at,
-                payment=payments.get(number),
-                told=told.get(number),
-                customer_id=None if (key := consents.get(number)) is None else customers.get(key),
-            )
-            for tx, number, _, _, event_id, event_type, occurred_at, _ in rows
-        ]
+        for index, key in consents.items():
+            payment = payments.get(index, found[index].payment)
+            found[index] = structs.replace(found[index], payment=payment, customer_id=customers.get(key))
 
     async def _payments(self, named: Sequence[tuple[int, tuple[str, str]]]) -> dict[int, PaymentFacts]:
-        """What the rows of payments say whose events do not say it themselves, by the events' ids."""
+        """What the rows of payments say whose events do not say it themselves, by the events' places among the rows."""
         if not named:
             return {}
         partners, ids = (" ".join(texts) for texts in zip(*(key for _, key in named), strict=True))
         found = await self._connected().fetch(_SQL.payments, partners, ids)
         facts: dict[int, PaymentFacts] = {}
         for n, consent_id, version, merchant_id, operation, minor, currency, network_id, was_sent in found:
-            number, (partner_id, payment_id) = named[n - 1]
-            facts[number] = PaymentFacts(
+            index, (partner_id, payment_id) = named[n - 1]
+            facts[index] = PaymentFacts(
                 partner_id=partner_id,
                 payment_id=payment_id,
                 consent_id=consent_id,
@@ -158,17 +168,16 @@ class PostgresDisclosureLog:
             )
         return facts
 
-    async def _customers(self, consents: Collection[_ConsentKey]) -> Mapping[_ConsentKey, str]:
-        found = {key: kept for key in consents if (kept := self._kept.get(key)) is not None}
-        asked = [key for key in consents if key not in found]
+    async def _customers(self, consents: Set[_ConsentKey]) -> Mapping[_ConsentKey | None, str]:
+        """Customers of consents, and of others that are kept."""
+        asked = list(consents - self._kept.keys())
         if asked:
-            rows = await self._connected().fetch(_SQL.customers, [k[0] for k in asked], [k[1] for k in asked])
-            new = {(partner_id, consent_id): customer_id for partner_id, consent_id, customer_id in rows}
-            if len(self._kept) + len(new) > KEPT_CUSTOMERS_MAX:
+            if len(self._kept) + len(asked) > KEPT_CUSTOMERS_MAX:
                 self._kept.clear()
-            self._kept |= new
-            found |= new
-        return found
+                asked = list(consents)
+            rows = await self._connected().fetch(_SQL.customers, [k[0] for k in asked], [k[1] for k in asked])
+            self._kept |= {(partner_id, consent_id): customer_id for partner_id, consent_id, customer_id in rows}
+        return self._kept
 
     async def write(self, step: Step, publish: Sequence[OutboxEvent] = (), statement: str = "") -> None:
         async with translated():
@@ -216,19 +225,18 @@ class PostgresDisclosureLog:
         return self._connection
 
 
-def _told_in(rows: Sequence[Record], limit: int) -> tuple[list[_Told], int]:
+def _told_in(rows: Sequence[Record], limit: int) -> tuple[list[_Told | Record], int]:
     """The events that the first rows hold, alone or in bundles, and how many rows that are.
 
     At most so many events, unless the first row alone holds more: what is beyond would be read of bundles, and thrown
     away, for nothing.
     """
-    told: list[_Told] = []
+    told: list[_Told | Record] = []
     for count, row in enumerate(rows):
         # In the order of the columns: by name each would be looked up.
         tx, number, topic, key, event_id, event_type, occurred_at, body = row
-        held: list[_Told]
         if event_type in _SINGLE:
-            held = [tuple(row)]
+            held = [row]
         else:
             events = logged_of(number, OutboxEvent(topic, key, event_id, event_type, occurred_at, body))
             held = [(tx, n, topic, e.key, e.event_id, e.event_type, occurred_at, e.body) for n, e in events]
@@ -243,13 +251,9 @@ async def _copy(connection: "Connection[Any]", step: Step) -> None:
         "disclosure_content",
         columns=CONTENT_COLUMNS,
         records=[
-            (
-                *(e.seq, e.salt, u.kind, u.customer_id, u.partner_id, u.consent_id, u.consent_version, u.recipient),
-                *(u.purpose, u.legal_basis, u.what, u.reference, u.occurred_at),
-                *(e.source_tx, e.source_id, e.content_hash, e.entry_hash),
-            )
+            # What is told of a use, in the order in which it is hashed.
+            (e.seq, e.salt, *structs.astuple(e.use), e.source_tx, e.source_id, e.content_hash, e.entry_hash)
             for e in step.entries
-            for u in (e.use,)
         ],
     )
 

@@ -8,7 +8,7 @@ its row asks for, or says what the log's tables cannot hold, becomes an entry al
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -52,6 +52,11 @@ class OfBody:
     legal_basis: str = "consent"
     nobodys: bool = False
     instead: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> tuple[str, str, str, str, str]:
+        """In the order in which an entry tells them."""
+        return self.recipient, self.purpose, self.legal_basis, self.what, self.reference
 
 
 USES: Final[Mapping[str, OfPayment | OfBody]] = {
@@ -208,6 +213,7 @@ class _Sent(Struct, frozen=True, gc=False):
     original_payment_id: str | None = None
 
 
+_SENT: Final = EventType.PAYMENT_SENT.value
 _read_sent: Final = msgspec.json.Decoder(_Sent).decode
 
 
@@ -216,20 +222,29 @@ def facts_of(event_type: str, topic: str, key: str, body: bytes) -> PaymentFacts
 
     It was written from that row, in its transaction. Events of earlier releases lack the consent's version.
     """
-    if event_type != EventType.PAYMENT_SENT:
+    if event_type != _SENT:
         return None
     try:
         sent = _read_sent(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     amount = sent.amount
-    texts = sent.consent_id + sent.merchant_id + sent.network_id + amount.value + amount.currency
+    texts = f"{sent.consent_id}{sent.merchant_id}{sent.network_id}{amount.value}{amount.currency}"
     if payment_of(topic, key) != (sent.partner_id, sent.payment_id) or not is_storable(texts):
         return None
     operation = "purchase" if sent.original_payment_id is None else "refund"
+    # In the order of its members: by their names it takes half as long again.
     return PaymentFacts(
-        *(sent.partner_id, sent.payment_id, sent.consent_id, sent.consent_version, sent.merchant_id, operation),
-        *(amount.value, amount.currency, sent.network_id, True),
+        sent.partner_id,
+        sent.payment_id,
+        sent.consent_id,
+        sent.consent_version,
+        sent.merchant_id,
+        operation,
+        amount.value,
+        amount.currency,
+        sent.network_id,
+        True,  # noqa: FBT003
     )
 
 
@@ -243,13 +258,10 @@ def consent_of(told: Mapping[str, Any] | None) -> tuple[str, str] | None:
 
 def use_of(row: SourceRow) -> Use | None:
     """What an event tells of the use of a consent; None where it is none."""
-    match USES.get(row.event_type):
-        case None:
-            return None
-        case OfPayment(if_sent_once=if_sent_once):
-            return _of_payment(row, if_sent_once=if_sent_once)
-        case OfBody() as rule:
-            return _of_body(row, rule)
+    rule = USES.get(row.event_type)
+    if rule is None:
+        return None
+    return _of_body(row, rule) if isinstance(rule, OfBody) else _of_payment(row, if_sent_once=rule.if_sent_once)
 
 
 def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
@@ -279,24 +291,19 @@ def _of_body(row: SourceRow, rule: OfBody) -> Use:
     if row.told is None:
         return _unreadable(row)
     body = {**rule.instead, **row.told} if rule.instead else row.told
+    if row.customer_id is None and not rule.nobodys:
+        return _unreadable(row)
     try:
-        use = Use(
-            kind=rule.kind,
-            customer_id=row.customer_id,
-            partner_id=None if rule.nobodys else str(body["partner_id"]),
-            consent_id=None if rule.nobodys else str(body["consent_id"]),
-            consent_version=_version(body),
-            recipient=_filled(rule.recipient, body),
-            purpose=_filled(rule.purpose, body),
-            legal_basis=_filled(rule.legal_basis, body),
-            what=_filled(rule.what, body),
-            reference=_filled(rule.reference, body),
-            occurred_at=row.occurred_at,
-        )
+        partner_id = None if rule.nobodys else str(body["partner_id"])
+        consent_id = None if rule.nobodys else str(body["consent_id"])
+        version = _version(body)
+        texts = _filled(rule.texts, body)
     except (KeyError, ValueError, TypeError, RecursionError):
         return _unreadable(row)
-    is_somebodys = rule.nobodys or row.customer_id is not None
-    return use if is_somebodys and _can_be_kept(use) else _unreadable(row)
+    # All at once: what makes a text unfit is one of its characters.
+    if not is_storable(f"{partner_id}{consent_id}{''.join(texts)}"):
+        return _unreadable(row)
+    return Use(rule.kind, row.customer_id, partner_id, consent_id, version, *texts, row.occurred_at)
 
 
 def _version(body: Mapping[str, Any]) -> int | None:
@@ -309,15 +316,9 @@ def _version(body: Mapping[str, Any]) -> int | None:
     return version
 
 
-def _can_be_kept(use: Use) -> bool:
-    told = use.partner_id, use.consent_id, use.recipient, use.purpose, use.legal_basis, use.what, use.reference
-    return all(text is None or is_storable(text) for text in told)
-
-
-def _filled(text: str, body: Mapping[str, Any]) -> str:
-    """A text of the table with the body's members in the places of their names."""
-    member = _only_member(text)
-    return text.format_map(body) if member is None else str(body[member])
+def _filled(texts: Sequence[str], body: Mapping[str, Any]) -> list[str]:
+    """Texts of the table with the body's members in the places of their names."""
+    return [text.format_map(body) if (member := _only_member(text)) is None else str(body[member]) for text in texts]
 
 
 @cache
