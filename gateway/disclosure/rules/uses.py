@@ -290,20 +290,32 @@ def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
 def _of_body(row: SourceRow, rule: OfBody) -> Use:
     if row.told is None:
         return _unreadable(row)
-    body = {**rule.instead, **row.told} if rule.instead else row.told
     if row.customer_id is None and not rule.nobodys:
         return _unreadable(row)
+    body = {**rule.instead, **row.told} if rule.instead else row.told
     try:
         partner_id = None if rule.nobodys else str(body["partner_id"])
         consent_id = None if rule.nobodys else str(body["consent_id"])
         version = _version(body)
-        texts = _filled(rule.texts, body)
+        recipient, purpose, legal_basis, what, reference = _filled(rule.texts, body)
     except (KeyError, ValueError, TypeError, RecursionError):
         return _unreadable(row)
     # All at once: what makes a text unfit is one of its characters.
-    if not is_storable(f"{partner_id}{consent_id}{''.join(texts)}"):
+    if not is_storable(f"{partner_id}{consent_id}{recipient}{purpose}{legal_basis}{what}{reference}"):
         return _unreadable(row)
-    return Use(rule.kind, row.customer_id, partner_id, consent_id, version, *texts, row.occurred_at)
+    return Use(
+        kind=rule.kind,
+        customer_id=row.customer_id,
+        partner_id=partner_id,
+        consent_id=consent_id,
+        consent_version=version,
+        recipient=recipient,
+        purpose=purpose,
+        legal_basis=legal_basis,
+        what=what,
+        reference=reference,
+        occurred_at=row.occurred_at,
+    )
 
 
 def _version(body: Mapping[str, Any]) -> int | None:
@@ -317,7 +329,7 @@ def _version(body: Mapping[str, Any]) -> int | None:
 
 
 def _filled(texts: Sequence[str], body: Mapping[str, Any]) -> list[str]:
-    """Texts of the table with the body's members in the places of their names."""
+    """Texts of the table with the body's members in the places of their names, which are many: all in one go."""
     return [text.format_map(body) if (member := _only_member(text)) is None else str(body[member]) for text in texts]
 
 

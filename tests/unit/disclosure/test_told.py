@@ -140,11 +140,11 @@ def test_each_text_of_the_table_is_filled_in_as_the_language_does(value: object)
         names = dict.fromkeys(["rcv_org_code", "records", "chunks", "export_id", "attempt", "affiliate_id", "purposes"])
         body: dict[str, Any] = {**names, "a": value}
         try:
-            wanted: object = text.format_map(body)
+            wanted = text.format_map(body)
         except KeyError as error:
             wanted = repr(error)
         try:
-            found: object = _filled(text, body)
+            [found] = _filled([text], body)
         except KeyError as error:
             found = repr(error)
         assert found == wanted
