@@ -1,6 +1,6 @@
 """The disclosure log in PostgreSQL: the sequencer's side, and what time does to it."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, assert_never
 
@@ -133,17 +133,17 @@ class PostgresDisclosureLog:
             said = event_type in _OF_BODY or found[index].payment is not None
             if not said and (named := payment_of(topic, subject)) is not None:
                 unsaid.append((index, named))
-        payments = await self._payments(unsaid)
+        for index, payment in (await self._payments(unsaid)).items():
+            found[index] = structs.replace(found[index], payment=payment)
         consents: dict[int, _ConsentKey] = {}
         for index in lacking:
-            payment = payments.get(index, found[index].payment)
-            key = consent_of(found[index].told) if payment is None else (payment.partner_id, payment.consent_id)
+            row = found[index]
+            key = consent_of(row.told) if row.payment is None else (row.payment.partner_id, row.payment.consent_id)
             if key is not None:
                 consents[index] = key
         customers = await self._customers(frozenset(consents.values()))
         for index, key in consents.items():
-            payment = payments.get(index, found[index].payment)
-            found[index] = structs.replace(found[index], payment=payment, customer_id=customers.get(key))
+            found[index] = structs.replace(found[index], customer_id=customers.get(key))
 
     async def _payments(self, named: Sequence[tuple[int, tuple[str, str]]]) -> dict[int, PaymentFacts]:
         """What the rows of payments say whose events do not say it themselves, by the events' places among the rows."""
@@ -168,7 +168,7 @@ class PostgresDisclosureLog:
             )
         return facts
 
-    async def _customers(self, consents: Set[_ConsentKey]) -> Mapping[_ConsentKey | None, str]:
+    async def _customers(self, consents: frozenset[_ConsentKey]) -> Mapping[_ConsentKey | None, str]:
         """Customers of consents, and of others that are kept."""
         asked = list(consents - self._kept.keys())
         if asked:
@@ -232,6 +232,7 @@ def _told_in(rows: Sequence[Record], limit: int) -> tuple[list[_Told | Record], 
     away, for nothing.
     """
     told: list[_Told | Record] = []
+    held: list[_Told | Record]
     for count, row in enumerate(rows):
         # In the order of the columns: by name each would be looked up.
         tx, number, topic, key, event_id, event_type, occurred_at, body = row
