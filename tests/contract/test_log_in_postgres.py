@@ -113,6 +113,22 @@ async def test_an_entry_is_one_row_and_beside_it_stands_what_the_release_before_
         assert await view.all(after=1, limit=3) == entries[1:4]
 
 
+async def test_customers_are_asked_for_again_where_too_many_were_kept(
+    backend: PostgresBackend, log: DisclosureLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a consent that was kept until then, and is asked for with new ones."""
+    monkeypatch.setattr(postgres, "KEPT_CUSTOMERS_MAX", 3)
+    numbers = range(2, 7)
+    named = [terms(consent_id=f"consent-{n}", customer_id=f"customer-{n}") for n in numbers]
+    await backend.put_consents(*(Consent(t, 1, ConsentStatus.AUTH) for t in named))
+    paid = [2, 3, 4, 2, 3, 5, 6, 6, 2, 3, 4, 5, 6]
+    for at in (slice(3), slice(3, 7), slice(7, 8), slice(8, 13)):
+        payments = [payment(n, consent_id=f"consent-{c}") for n, c in [*enumerate(paid)][at]]
+        await pay_at(backend, 0, *payments)  # type: ignore[arg-type]
+        await drain(log)
+    assert [u.customer_id for u in await backend.uses()] == [f"customer-{c}" for c in paid]
+
+
 async def test_proofs_lead_through_rows_of_both(backend: PostgresBackend, log: DisclosureLog) -> None:
     await mixed(backend, log)
     await drain(log, MemoryClock(NOW + HOUR))
