@@ -10,6 +10,7 @@ from msgspec import structs
 
 from gateway.base.errors import StoreConflictError, StoreUnavailableError
 from gateway.consents.rules.records import CommandOutcome
+from gateway.identity.no_providers import NoIdentityProviders
 from gateway.messaging.records import Record
 from gateway.payments.rules.lifecycle import PaymentState
 from gateway.proving.memory import MemoryStore
@@ -17,7 +18,7 @@ from schemas.codec import decode
 from schemas.consents import ConsentStatus, LowValueExemption, Period, PeriodLimit
 from schemas.events import ConsentEvent
 from schemas.topics import events_topic
-from tests.support.builders import NOW, payment
+from tests.support.builders import NOW, later, payment
 from tests.support.consents import ISSUER, OTHER, SUBJECT, ConsentRig, digest, document, put
 from tests.support.domain_samples import consent, krw, purpose, terms
 
@@ -231,6 +232,22 @@ async def test_a_command_that_is_sent_again_is_told_what_became_of_it(rig: Conse
     ids = [e.event_id for e in rig.events()[3:]]
     assert ids[0] == ids[2]
     assert rig.database.consent_marks.rows["partner-1", "consent-1"].changes == 2  # type: ignore[index]
+
+
+async def test_what_gave_a_permission_gives_it_once_whoever_sends_its_bytes_again(rig: ConsentRig) -> None:
+    """No proof is asked for, and a command has no age: it is remembered by its id for as long as its consent is."""
+    rig.service._trust = rig.service._assertions = NoIdentityProviders()
+    wider = terms(valid_until=later(3600 * 24 * 365 * 9))
+    grant, early, resume = rig.record("grant"), rig.record("resume"), rig.record("resume")
+    amend, back = (rig.record("amend", terms=document(t)) for t in (wider, terms()))
+    # What was refused as it came first stays so, too.
+    await rig.take(rig.request(), early, grant, rig.record("suspend"), resume, amend, back, rig.record("suspend"))
+    before = rig.consent()
+    assert (before.status, before.terms, before.version) == (ConsentStatus.SUSP, terms(), 3)
+    rig.clock.advance(3600 * 24 * 30)
+    await rig.take(*(structs.replace(r, offset=900 + n) for n, r in enumerate((grant, early, resume, amend))))
+    assert rig.consent() == before
+    assert sorted(kind for kind, _ in rig.told()[-4:]) == ["refused", "reported", "reported", "reported"]
 
 
 @pytest.mark.parametrize("change", ["another command", "other content"])
