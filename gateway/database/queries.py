@@ -3,6 +3,8 @@
 from importlib import resources
 from types import SimpleNamespace
 
+from gateway.database.places import WORDS
+
 
 def load(module: str, noun: str, **names: str) -> SimpleNamespace:
     """Read one file's blocks as attributes.
@@ -10,7 +12,8 @@ def load(module: str, noun: str, **names: str) -> SimpleNamespace:
     Args:
         module: the module that asks, its ``__name__``.
         noun: the file's name, in the module's folder.
-        names: of tables, for ``{placeholders}`` in the file; where none are given braces stand for themselves.
+        names: of tables, for ``{placeholders}`` in the file, besides those that every file may have
+            (:data:`gateway.database.places.WORDS`). Other braces stand for themselves.
 
     Raises:
         ValueError: text before the first block, or one name twice.
@@ -24,7 +27,7 @@ def load(module: str, noun: str, **names: str) -> SimpleNamespace:
         name, _, sql = block.partition("\n")
         if name.strip() in queries:
             raise ValueError(f"{noun}.sql: {name.strip()} is there twice")
-        for placeholder, table in names.items():
+        for placeholder, table in {**WORDS, **names}.items():
             sql = sql.replace(f"{{{placeholder}}}", table)
         queries[name.strip()] = sql.strip()
     return SimpleNamespace(**queries)

@@ -1,8 +1,7 @@
 -- name: insert
--- A place is another record's once its topic was made again, or the gateway has moved to another Kafka: what was refused
--- there before any record that can still come is not this one. Its row stays, and the new one is written as PLACE@2.
+-- A place may be another record's by now (gateway/database/places.py).
 WITH still AS (
-    SELECT greatest(now() - interval '30 days', (SELECT moved_at FROM kafka_cluster)) AS since
+    SELECT {place.since} AS since
 )
 INSERT INTO refusal (partner_id, reference, order_id, reason_code, reason_text)
 SELECT u.partner_id, u.place || CASE WHEN earlier.records > 0 THEN '@' || earlier.records + 1 ELSE '' END,
@@ -12,7 +11,7 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
      LATERAL (
          SELECT count(*) AS records FROM refusal r
          WHERE r.partner_id = u.partner_id AND r.refused_at <= (SELECT since FROM still)
-           AND r.reference = ANY (u.place || ARRAY[u.place || '@2', u.place || '@3', u.place || '@4', u.place || '@5'])
+           AND r.reference = ANY (place || {place.again})
      ) earlier
 ON CONFLICT (partner_id, reference) DO NOTHING
 RETURNING split_part(reference, '@', 1) AS reference
@@ -20,12 +19,13 @@ RETURNING split_part(reference, '@', 1) AS reference
 -- name: find
 -- Few were refused: whether it was this record or one of before is asked of these alone.
 WITH still AS (
-    SELECT greatest(now() - interval '30 days', (SELECT moved_at FROM kafka_cluster)) AS since
+    SELECT {place.since} AS since
 )
-SELECT record.reference FROM refusal
-JOIN unnest($1::text[], $2::text[]) AS record (partner_id, reference) USING (partner_id, reference)
+SELECT place AS reference FROM refusal
+JOIN unnest($1::text[], $2::text[]) AS record (partner_id, place)
+    ON refusal.partner_id = record.partner_id AND refusal.reference = place
 WHERE refused_at > (SELECT since FROM still)
    OR EXISTS (
        SELECT FROM refusal r
        WHERE r.partner_id = record.partner_id AND r.refused_at > (SELECT since FROM still)
-         AND r.reference = ANY (ARRAY[record.reference || '@2', record.reference || '@3', record.reference || '@4', record.reference || '@5']))
+         AND r.reference = ANY ({place.again}))

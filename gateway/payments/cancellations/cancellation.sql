@@ -11,9 +11,9 @@ ON CONFLICT (partner_id, cancellation_id) DO NOTHING
 RETURNING partner_id, cancellation_id
 
 -- name: answer
--- A place may be another record's by now, as of a refusal (gateway/identity/refusal.sql).
+-- A place may be another record's by now (gateway/database/places.py).
 WITH still AS (
-    SELECT greatest(now() - interval '30 days', (SELECT moved_at FROM kafka_cluster)) AS since
+    SELECT {place.since} AS since
 )
 INSERT INTO cancellation_answer (partner_id, reference)
 SELECT u.partner_id, u.place || CASE WHEN earlier.records > 0 THEN '@' || earlier.records + 1 ELSE '' END
@@ -21,7 +21,7 @@ FROM unnest($1::text[], $2::text[]) AS u (partner_id, place),
      LATERAL (
          SELECT count(*) AS records FROM cancellation_answer a
          WHERE a.partner_id = u.partner_id AND a.answered_at <= (SELECT since FROM still)
-           AND a.reference = ANY (u.place || ARRAY[u.place || '@2', u.place || '@3', u.place || '@4', u.place || '@5'])
+           AND a.reference = ANY (place || {place.again})
      ) earlier
 ON CONFLICT (partner_id, reference) DO NOTHING
 RETURNING partner_id, split_part(reference, '@', 1) AS reference

@@ -1,7 +1,10 @@
 """The topic table and its members."""
 
+from datetime import timedelta
+
 import pytest
 
+from gateway.database.places import KEPT_DAYS
 from schemas.clearing import CLEARING_BYTES_MAX
 from schemas.codec import BODY_BYTES_MAX
 from schemas.events import EventType
@@ -73,3 +76,9 @@ def test_every_topic_holds_its_messages() -> None:
     # What partners send is parked whole, sealed and all. A waiting order is one of theirs with headers of ours.
     others = [t for t in TOPICS if t is not dead and t.name != WAITING_ORDERS]
     assert dead.max_message_bytes > max(t.max_message_bytes for t in others)
+
+
+def test_no_topic_keeps_a_record_for_longer_than_its_place_is_remembered() -> None:
+    """Else a record that is refused, and comes again by a replay, is told twice."""
+    longest = max(t.retention_ms for t in TOPICS)
+    assert timedelta(milliseconds=longest) <= timedelta(days=KEPT_DAYS)
