@@ -15,7 +15,7 @@ from gateway.database.plans import Plans
 from gateway.database.queries import load
 from gateway.database.sessions import working_settings
 from gateway.disclosure.rules.destruction import Destruction, OldRows
-from gateway.disclosure.rules.entry import Kind
+from gateway.disclosure.rules.entry import Kind, Use
 from gateway.disclosure.rules.merkle import Frontier
 from gateway.disclosure.rules.notices import YEAR, CustomerOfPartner, Disclosed
 from gateway.disclosure.rules.sequence import Head, Step
@@ -26,7 +26,9 @@ from gateway.disclosure.rules.uses import (
     SourceRow,
     consent_of,
     facts_of,
+    plain_use,
     told_by,
+    use_of,
 )
 from gateway.disclosure.store import Evidence, Read
 from gateway.outbox.bundles import bundle_type, logged_of
@@ -66,8 +68,8 @@ class PostgresDisclosureLog:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: Connection[Any] | None = None
-        # A consent's customer never changes. No consent has none.
-        self._kept: dict[_ConsentKey | None, str] = {}
+        # A consent's customer never changes.
+        self._kept: dict[_ConsentKey, str] = {}
         self._plans = Plans()
 
     async def acquire(self) -> bool:
@@ -105,45 +107,50 @@ class PostgresDisclosureLog:
             told, count = _told_in(rows, limit)
             if count < len(rows):
                 is_full, (tx, number) = True, rows[count - 1][:2]
-            return Read(await self._sources(told), (int(tx), number), is_full=is_full)
+            return Read(await self._uses(told), (int(tx), number), is_full=is_full)
 
-    async def _sources(self, rows: Sequence[_Told | Record]) -> list[SourceRow]:
-        found: list[SourceRow] = []
-        lacking: list[int] = []
+    async def _uses(self, rows: Sequence[_Told | Record]) -> list[tuple[int, int, Use]]:
+        found: list[tuple[int, int, Use | None]] = []
+        # Those of which something may have to be asked, by their places in what is found.
+        sources: dict[int, SourceRow] = {}
         for tx, number, topic, subject, event_id, event_type, occurred_at, body in rows:
-            payment = told = consent = None
+            place = int(tx), number
             if event_type in _OF_BODY:
                 told = told_by(body)
-                consent = consent_of(told)
-            elif (payment := facts_of(event_type, topic, subject, body)) is not None:
-                consent = payment.partner_id, payment.consent_id
-            customer_id = self._kept.get(consent)
-            if customer_id is None:
-                lacking.append(len(found))
-            found.append(SourceRow(int(tx), number, event_type, event_id, occurred_at, payment, told, customer_id))
-        if lacking:
-            await self._complete(found, lacking, rows)
-        return found
+                key = consent_of(told)
+                customer_id = None if key is None else self._kept.get(key)
+                row = SourceRow(*place, event_type, event_id, occurred_at, None, told, customer_id)
+                use = None if customer_id is None else use_of(row)
+            elif (use := plain_use(event_type, topic, subject, occurred_at, body, self._kept)) is None:
+                facts = facts_of(event_type, topic, subject, body)
+                row = SourceRow(*place, event_type, event_id, occurred_at, facts)
+            if use is None:
+                sources[len(found)] = row
+            found.append((*place, use))
+        if sources:
+            await self._complete(sources, rows)
+            for index, row in sources.items():
+                found[index] = (row.tx, row.id, use_of(row))
+        return [(tx, number, use) for tx, number, use in found if use is not None]
 
-    async def _complete(self, found: list[SourceRow], lacking: Sequence[int], rows: Sequence[_Told | Record]) -> None:
-        """Look up the payments of those that do not say them, and the customers of those whose consent is not kept."""
+    async def _complete(self, sources: dict[int, SourceRow], rows: Sequence[_Told | Record]) -> None:
+        """Look up the payments of those that do not say them, and the customers of their consents."""
         unsaid: list[tuple[int, tuple[str, str]]] = []
-        for index in lacking:
-            _, _, topic, subject, _, event_type, _, _ = rows[index]
-            said = event_type in _OF_BODY or found[index].payment is not None
+        for index, row in sources.items():
+            _, _, topic, subject, *_ = rows[index]
+            said = row.event_type in _OF_BODY or row.payment is not None
             if not said and (named := payment_of(topic, subject)) is not None:
                 unsaid.append((index, named))
         for index, payment in (await self._payments(unsaid)).items():
-            found[index] = structs.replace(found[index], payment=payment)
+            sources[index] = structs.replace(sources[index], payment=payment)
         consents: dict[int, _ConsentKey] = {}
-        for index in lacking:
-            row = found[index]
+        for index, row in sources.items():
             key = consent_of(row.told) if row.payment is None else (row.payment.partner_id, row.payment.consent_id)
             if key is not None:
                 consents[index] = key
         customers = await self._customers(frozenset(consents.values()))
         for index, key in consents.items():
-            found[index] = structs.replace(found[index], customer_id=customers.get(key))
+            sources[index] = structs.replace(sources[index], customer_id=customers.get(key))
 
     async def _payments(self, named: Sequence[tuple[int, tuple[str, str]]]) -> dict[int, PaymentFacts]:
         """What the rows of payments say whose events do not say it themselves, by the events' places among the rows."""
@@ -168,7 +175,7 @@ class PostgresDisclosureLog:
             )
         return facts
 
-    async def _customers(self, consents: frozenset[_ConsentKey]) -> Mapping[_ConsentKey | None, str]:
+    async def _customers(self, consents: frozenset[_ConsentKey]) -> Mapping[_ConsentKey, str]:
         """Customers of consents, and of others that are kept."""
         asked = list(consents - self._kept.keys())
         if asked:

@@ -20,7 +20,6 @@ from gateway.base.process import Clock, Observer
 from gateway.base.retrying import until_done
 from gateway.disclosure.rules.entry import SALT_BYTES, Kind
 from gateway.disclosure.rules.sequence import Head, Step, append, close, close_due
-from gateway.disclosure.rules.uses import use_of
 from gateway.disclosure.store import DisclosureLog
 from gateway.outbox.store import OutboxEvent
 from schemas.codec import encode
@@ -115,7 +114,7 @@ class SequencerService:
         if read.to == (head.tx, head.id):
             self._observer.level("disclosure_lag_seconds", 0)
             return head, False
-        uses = [(row.tx, row.id, use) for row in read.rows if (use := use_of(row)) is not None]
+        uses = read.uses
         if len(uses) > head.room and head.frontier.size:
             # One row holds them, and the cursor passes rows.
             return await self._write(close(head, now)), True

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from gateway.disclosure.rules.entry import Use
 from gateway.disclosure.rules.notices import CustomerOfPartner, Disclosed
 from gateway.disclosure.rules.sequence import Head, Step
-from gateway.disclosure.rules.uses import SourceRow
 from gateway.outbox.store import OutboxEvent, OutboxUnit
 
 
@@ -16,12 +16,12 @@ class Read:
     """Part of the outbox.
 
     Attributes:
-        rows: the events of it that may be uses, in order.
+        uses: what its events tell of uses, in order, each behind the event's place.
         to: the place up to which it was read; where nothing was read the place that it was read from.
         is_full: as many events, uses or not, as were asked for, or as of whole rows fit into that; there may be more.
     """
 
-    rows: Sequence[SourceRow]
+    uses: Sequence[tuple[int, int, Use]]
     to: tuple[int, int]
     is_full: bool = False
 

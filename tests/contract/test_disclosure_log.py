@@ -15,7 +15,6 @@ from gateway.disclosure.keeping import DisclosureKeepingService
 from gateway.disclosure.rules import sequence
 from gateway.disclosure.rules.entry import SALT_BYTES, Kind, Use
 from gateway.disclosure.rules.sequence import Head, append, close_due
-from gateway.disclosure.rules.uses import use_of
 from gateway.disclosure.sequencer import SequencerService, SequencerSettings
 from gateway.disclosure.store import DisclosureLog
 from gateway.network.exchange import Operation
@@ -173,7 +172,7 @@ async def test_each_use_of_a_bundle_is_an_entry_with_a_source_of_its_own(backend
         await uow.outbox.append([shared(6)])
     await backend.until_readable()
     log = await leading(backend)
-    assert len({r.id for r in (await log.read((0, 0), 100)).rows}) == 6
+    assert len({number for _, number, _ in (await log.read((0, 0), 100)).uses}) == 6
     await drain(log, batch=batch)
     assert await references(backend) == [(Kind.SHARE, str(payment(n).payment_id)) for n in range(1, 7)]
     assert await backend.findings() == (6, [])
@@ -191,12 +190,13 @@ async def test_no_more_is_read_than_asked_for_but_of_one_row(backend: Backend, l
     await backend.until_readable()
     log = await leading(backend)
     place, found = (0, 0), []
-    while (read := await log.read(place, limit)).rows:
-        found.append(read.rows)
+    while (read := await log.read(place, limit)).uses:
+        found.append(read.uses)
         place = read.to
         assert read.is_full or len(found) == len(sizes)
-    assert [len(rows) for rows in found] == sizes
-    assert [r.event_id for rows in found for r in rows] == [shared(n).event_id for n in range(1, 11)]
+    assert [len(uses) for uses in found] == sizes
+    told = [use.reference for uses in found for _, _, use in uses]
+    assert told == [str(payment(n).payment_id) for n in range(1, 11)]
 
 
 async def test_a_bundle_that_does_not_fit_under_a_root_closes_it(
@@ -413,8 +413,7 @@ async def test_a_released_log_writes_nothing(backend: Backend) -> None:
 
 async def _step(log: DisclosureLog, head: Head) -> object:
     read = await log.read((head.tx, head.id), 100)
-    uses = [(r.tx, r.id, use) for r in read.rows if (use := use_of(r)) is not None]
-    return append(head, uses, read.to, bytes(SALT_BYTES * len(uses)), NOW, HOUR)
+    return append(head, read.uses, read.to, bytes(SALT_BYTES * len(read.uses)), NOW, HOUR)
 
 
 async def test_a_period_ends_with_a_signed_root_that_is_told(backend: Backend) -> None:

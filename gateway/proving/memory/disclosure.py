@@ -14,6 +14,7 @@ from gateway.disclosure.rules.uses import (
     consent_of,
     facts_of,
     told_by,
+    use_of,
 )
 from gateway.disclosure.rules.verification import Destroyed, Finding, SignedRoot, Verification, pack_row
 from gateway.disclosure.signing import RootVerifier
@@ -59,18 +60,21 @@ class MemoryDisclosureLog:
         await self._boundary("disclosure.read")
         self._refuse_unless_connected()
         rows = self._db.read_outbox(after, limit)
-        uses: list[SourceRow] = []
+        sources: list[SourceRow] = []
+        is_full = len(rows) == limit
         for row in rows:
             held = [
                 self._source(row, number, event)
                 for number, event in logged_of(row.id, row.event)
                 if event.event_type in PAYMENT_TYPES or event.event_type in BODY_TYPES
             ]
-            if uses and len(uses) + len(held) > limit:
-                return Read(uses, after, is_full=True)
-            uses += held
+            if sources and len(sources) + len(held) > limit:
+                is_full = True
+                break
+            sources += held
             after = (row.tx, row.id)
-        return Read(uses, after, is_full=len(rows) == limit)
+        uses = [(source.tx, source.id, use) for source in sources if (use := use_of(source)) is not None]
+        return Read(uses, after, is_full=is_full)
 
     async def write(self, step: Step, publish: Sequence[OutboxEvent] = (), statement: str = "") -> None:
         await self._boundary("disclosure.write")

@@ -17,6 +17,7 @@ from gateway.disclosure.rules.uses import (
     _filled,
     consent_of,
     facts_of,
+    plain_use,
     told_by,
     use_of,
 )
@@ -114,6 +115,39 @@ def test_an_event_that_a_payment_is_sent_says_itself_what_it_was() -> None:
 )
 def test_of_what_an_event_does_not_say_its_payment_is_asked(changed: dict[str, Any]) -> None:
     assert said(**changed) is None
+
+
+CHANGED = st.sampled_from(sorted(SENT)).flatmap(
+    lambda name: st.tuples(st.just(name), st.none() | st.sampled_from(["p", "c", ID, "\0", "\ud800", 0, 3, 2**31]))
+)
+KNOWN = st.fixed_dictionaries({("p", "c"): st.sampled_from(["customer-1", ""])})
+OTHERS = st.dictionaries(st.sampled_from([("p", "p"), ("q", "c"), ("c", "p")]), st.just("customer-2"))
+
+
+@pytest.mark.parametrize("event_type", [EventType.PAYMENT_SENT, EventType.PAYMENT_REJECTED])
+@pytest.mark.parametrize("original", [{}, {"original_payment_id": ID}, {"original_payment_id": 7}])
+@given(
+    st.sampled_from(["p", "p", "q"]),
+    st.sampled_from([ID, ID, "p"]),
+    st.just([]) | st.lists(CHANGED, max_size=2),
+    KNOWN | OTHERS,
+)
+def test_a_plain_use_is_what_is_told_of_it_the_long_way(
+    event_type: str,
+    original: dict[str, Any],
+    partner: str,
+    key: str,
+    changed: list[tuple[str, Any]],
+    customers: dict[tuple[str, str], str],
+) -> None:
+    """None only where something has to be asked."""
+    body = json.dumps({n: v for n, v in (SENT | original | dict(changed)).items() if v is not None}).encode()
+    event = event_type, events_topic(partner), key
+    facts = facts_of(*event, body)
+    customer_id = None if facts is None else customers.get((facts.partner_id, facts.consent_id))
+    row = SourceRow(1, 1, event_type, "e", NOW, payment=facts, customer_id=customer_id)
+    wanted = None if customer_id is None else use_of(row)
+    assert plain_use(*event, NOW, body, customers) == wanted
 
 
 def test_an_event_that_is_nested_too_deep_says_nothing() -> None:
