@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from asyncpg import Connection, Record
 
@@ -28,6 +28,8 @@ from schemas.reasons import Reason, ReasonCode
 
 _SQL = load(__name__, "consent")
 
+_STATUSES: Final = {status.value: status for status in ConsentStatus}
+
 CACHED_TERMS_MAX = 50_000
 """Parsed terms kept in memory, about 3 KB each: the consents that are in use in one worker's partitions."""
 
@@ -43,13 +45,12 @@ class TermsCache:
         """Version and terms that are kept of each of these consents."""
         return [self._terms.get(key) for key in keys]
 
-    def parse(self, row: Record) -> ConsentTerms:
-        """Return the row's terms, parsed once a version."""
-        key, version = (row["partner_id"], row["consent_id"]), row["version"]
+    def parse(self, key: ConsentKey, version: int, text: str) -> ConsentTerms:
+        """Return a row's terms, parsed once a version."""
         kept = self._terms.get(key)
         if kept is not None and kept[0] == version:
             return kept[1]
-        terms = decode(ConsentTerms, row["terms"].encode(), trusted=True)
+        terms = decode(ConsentTerms, text.encode(), trusted=True)
         if kept is None and len(self._terms) >= self._bound:
             self._terms.pop(next(iter(self._terms)))
         self._terms[key] = (version, terms)
@@ -211,10 +212,10 @@ class PostgresConsentStore:
     def _record(self, row: Record) -> ConsentRecord:
         return ConsentRecord(self._consent(row), row["digest"], row["changes"])
 
-    def _consent(self, row: Record, terms: ConsentTerms | None = None) -> Consent:
-        over = row["ended_purposes"]
-        ended = frozenset(map(Purpose, over)) if over else NO_PURPOSES
-        return Consent(terms or self._cache.parse(row), row["version"], ConsentStatus(row["status"]), ended)
+    def _consent(self, row: Record) -> Consent:
+        version = row["version"]
+        terms = self._cache.parse((row["partner_id"], row["consent_id"]), version, row["terms"])
+        return Consent(terms, version, _STATUSES[row["status"]], _ended(row["ended_purposes"]))
 
     async def _fetch(self, sql: str, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, Consent]:
         # Kept here: what the cache holds may be gone by the time that the rows are there.
@@ -222,10 +223,12 @@ class PostgresConsentStore:
         versions = [kept and kept[0] for kept in held.values()]
         rows = await self._connection.fetch(sql, [k[0] for k in held], [k[1] for k in held], versions)
         found: dict[ConsentKey, Consent] = {}
-        for row in rows:
-            key = (row["partner_id"], row["consent_id"])
+        # In the order of the columns: by name each would be looked up.
+        for partner_id, consent_id, version, status, over, terms in rows:
+            key = (partner_id, consent_id)
             kept = held[key]
-            found[key] = self._consent(row, kept[1] if row["terms"] is None and kept is not None else None)
+            of = kept[1] if terms is None and kept is not None else self._cache.parse(key, version, terms)
+            found[key] = Consent(of, version, _STATUSES[status], _ended(over))
         return found
 
     async def usage(self, keys: Sequence[UsageKey]) -> Mapping[UsageKey, Usage]:
@@ -246,6 +249,10 @@ class PostgresConsentStore:
             status = await self._connection.execute(_SQL.give_back, *_change_columns(given))
             if status != f"UPDATE {len(given)}":
                 raise StoreIntegrityError(f"usage rows are missing: {status}, wanted {len(given)}")
+
+
+def _ended(purposes: Sequence[str]) -> frozenset[Purpose]:
+    return frozenset(map(Purpose, purposes)) if purposes else NO_PURPOSES
 
 
 def _change_columns(changes: Sequence[UsageChange]) -> tuple[list[Any], ...]:

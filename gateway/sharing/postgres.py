@@ -282,20 +282,20 @@ def _columns(keys: Sequence[ConsentKey]) -> tuple[list[str], list[str]]:
     return [k[0] for k in keys], [k[1] for k in keys]
 
 
-def _holder(row: Record) -> Holder:
-    notice = None
-    if row["notice_id"] is not None:
-        notice = Notice(row["notice_id"], EraseCause(row["cause"]), row["noticed_at"], row["erase_by"])
+def _holder(row: Sequence[Any]) -> Holder:
+    # In the order of the columns: by name each would be looked up.
+    (partner_id, consent_id, customer_id, affiliate_id, number, reference, key_ids, since, uses, fields) = row[:10]
+    notice_id, cause, noticed_at, erase_by, confirmed_at = row[10:15]
     return Holder(
-        key=(row["partner_id"], row["consent_id"]),
-        customer_id=row["customer_id"],
-        affiliate_id=row["affiliate_id"],
-        round=row["round"],
-        reference=row["reference"],
-        key_ids=tuple(row["key_ids"]),
-        since=row["since"],
-        uses=tuple(row["uses"]),
-        fields=tuple(row["fields"]),
-        notice=notice,
-        confirmed_at=row["confirmed_at"],
+        key=(partner_id, consent_id),
+        customer_id=customer_id,
+        affiliate_id=affiliate_id,
+        round=number,
+        reference=reference,
+        key_ids=tuple(key_ids),
+        since=since,
+        uses=tuple(uses),
+        fields=tuple(fields),
+        notice=None if notice_id is None else Notice(notice_id, EraseCause(cause), noticed_at, erase_by),
+        confirmed_at=confirmed_at,
     )

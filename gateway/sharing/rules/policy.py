@@ -73,6 +73,7 @@ def _month(year: int, month: int) -> str:
     return f"{year:04}-{month:02}"
 
 
+@lru_cache(maxsize=4096)
 def region_of(name_location: str) -> str | None:
     """The city in a merchant's DE43; None where it names none."""
     return city_of(name_location)
