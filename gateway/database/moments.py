@@ -12,7 +12,10 @@ from typing import Any, Final
 from asyncpg import Connection
 
 KEPT: Final = 4096
-"""Moments that are remembered as they are written: of several batches, and of the windows that run."""
+"""Moments that are remembered as they are written, and as they were read: of several batches, and of windows that run.
+
+One that was read before is the same object, whose hash is known: who writes what it has read looks it up at once.
+"""
 
 _TYPE: Final = 1184
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -32,6 +35,7 @@ def _written(moment: datetime) -> tuple[int]:
     return ((moment - _EPOCH) // _MICROSECOND,)
 
 
+@lru_cache(maxsize=KEPT)
 def _read(written: tuple[int]) -> datetime:
     try:
         return _EPOCH + timedelta(microseconds=written[0])
