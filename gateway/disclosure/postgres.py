@@ -11,6 +11,7 @@ from msgspec import structs
 from gateway.base.errors import StoreConflictError
 from gateway.database.errors import translated
 from gateway.database.leading import leading
+from gateway.database.moments import write_moments_once
 from gateway.database.plans import Plans
 from gateway.database.queries import load
 from gateway.database.sessions import working_settings
@@ -82,6 +83,7 @@ class PostgresDisclosureLog:
                 if connection is None:
                     return False
                 self._plans.begin(connection)
+                await write_moments_once(connection)
             # Another server may have other consents under the same ids: after a restore.
             self._kept.clear()
             self._connection = connection
