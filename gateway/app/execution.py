@@ -168,7 +168,8 @@ class ExecutionStage:
                 if records:
                     pace.begin()
                     # A batch that has begun is finished also when we are told to stop: its intents may have committed.
-                    done = await _to_the_end(asyncio.create_task(self._work(records)))
+                    # But what waits for a place has none.
+                    done = await _to_the_end(asyncio.create_task(self._work(records)), told=self.service.give_up)
                     # The next batch need not wait for the brokers to note where this one ended: whoever dies before
                     # that takes it again, and finds its intents.
                     before = committing
@@ -251,10 +252,13 @@ def _ahead_of(records: Sequence[Record], waiting: Sequence[Record]) -> Sequence[
     return [r for r in records if r.partition not in first or r.offset < first[r.partition]]
 
 
-async def _to_the_end(task: "asyncio.Task[T]") -> T:
+async def _to_the_end(task: "asyncio.Task[T]", *, told: Callable[[], None] | None = None) -> T:
+    """Let a task end also where we are cancelled meanwhile, which it may be ``told``."""
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        if told is not None:
+            told()
         await task
         raise
 

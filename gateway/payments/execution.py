@@ -114,6 +114,8 @@ class ExecutionService:
         self._watch = watch
         # Intents hold one connection while they wait for others: many batches at once could hold them all.
         self._one_batch = asyncio.Lock()
+        self._gives_up = False
+        self._waits_for_place: asyncio.Task[object] | None = None
         self.results = ResultWriter(
             network_id=network_id,
             store=store,
@@ -155,6 +157,15 @@ class ExecutionService:
             else None,
         )
         return waiting
+
+    def give_up(self) -> None:
+        """Told to stop: whoever waits for a place, or would, is cancelled. What is decided comes to its end.
+
+        A network that is away gives none, and the process would stay until it is cut short.
+        """
+        self._gives_up = True
+        if self._waits_for_place is not None:
+            self._waits_for_place.cancel()
 
     async def _bring_to_wire(self, trusted: Sequence[Dispatched]) -> int:
         """Return how many of the last ones were not decided, for the network is paused."""
@@ -210,12 +221,21 @@ class ExecutionService:
         """Take places first, for an intent that has committed must never wait for room: all, or what a trial allows."""
         places = 0
         try:
-            while places < wanted and (more := await self._network.reserve(wanted - places, held=places)):
+            while places < wanted and (more := await self._place(wanted - places, held=places)):
                 places += more
         except BaseException:
             self._network.release(places)
             raise
         return places
+
+    async def _place(self, wanted: int, *, held: int) -> int:
+        if self._gives_up:
+            raise asyncio.CancelledError
+        self._waits_for_place = asyncio.current_task()
+        try:
+            return await self._network.reserve(wanted, held=held)
+        finally:
+            self._waits_for_place = None
 
     async def _read(self, records: Sequence[Dispatched]) -> list[OrderOrRefund]:
         """What is to be decided; keys of partners and providers that this process does not know it has looked for."""

@@ -41,7 +41,11 @@ class Broker:
 
 
 def taking(
-    broker: Broker, work: Callable[[Sequence[Any]], Awaitable[None]], *, gather_s: float = 0.0
+    broker: Broker,
+    work: Callable[[Sequence[Any]], Awaitable[None]],
+    *,
+    gather_s: float = 0.0,
+    give_up: Callable[[], None] = lambda: None,
 ) -> "asyncio.Task[None]":
     async def reserve(n: int) -> int:
         return n
@@ -58,7 +62,7 @@ def taking(
         runtime=SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
         waiting=None,
         takes=True,
-        service=SimpleNamespace(take=all_of(work)),
+        service=SimpleNamespace(take=all_of(work), give_up=give_up),
         isolated=SimpleNamespace(run=run),
         _wait_open=open_already,
         _commit=broker.commit,
@@ -133,6 +137,26 @@ async def test_a_stop_waits_until_what_was_worked_on_is_noted() -> None:
     await asyncio.wait([task])
     assert task.cancelled()
     assert broker.steps == ["taken", "worked", "committing", "committed"]
+
+
+async def test_a_stop_waits_for_no_batch_that_waits_for_its_network() -> None:
+    """The process ended only as it was cut short, where the network was away."""
+    broker, begun, told = Broker(1), asyncio.Event(), asyncio.Event()
+
+    async def work(_: Sequence[Any]) -> None:
+        begun.set()
+        await told.wait()
+        raise asyncio.CancelledError
+
+    task = taking(broker, work, give_up=told.set)
+    async with in_time("the batch"):
+        await begun.wait()
+    task.cancel()
+    async with in_time("the end"):
+        await asyncio.wait([task])
+    assert task.cancelled()
+    # It comes again.
+    assert broker.steps == ["taken"]
 
 
 async def test_a_stop_between_two_batches_waits_until_both_are_noted() -> None:

@@ -72,7 +72,7 @@ def stage_over(
     parts: dict[str, Any] = {
         "network": SimpleNamespace(is_open=True, reserve=reserve, release=lambda _: None),
         "isolated": SimpleNamespace(run=run),
-        "service": SimpleNamespace(take=take),
+        "service": SimpleNamespace(take=take, give_up=lambda: None),
         "runtime": SimpleNamespace(watch=lambda *_: SimpleNamespace(progress=lambda: None)),
         "terms": SimpleNamespace(batch_max=10, batch_wait_s=0.0, gather_s=0.0),
         "consumer": consumer,

@@ -114,6 +114,41 @@ async def test_the_wire_is_reached_in_time_or_never(rig: Rig) -> None:
     assert rig.used() == {Usage()}
 
 
+# --- told to stop ---
+
+
+async def test_whoever_waits_for_a_place_is_told_to_stop_and_what_is_decided_comes_to_its_end(rig: Rig) -> None:
+    """A batch waited on while its network was away, and the process ended only as it was cut short."""
+    rig.network.window = 3
+    rig.faults.hold("network.answer")
+    async with rig.results():
+        # The third order has a place, the fourth has none: nothing is decided of either.
+        await rig.execution.take(orders(1, 2))
+        await rig.faults.reached("network.answer")
+        reserved = rig.faults.places.count("network.reserve")
+        taking = asyncio.create_task(rig.execution.take(orders(3, 4, amount=krw(1_000))))
+        await rig.faults.visited("network.reserve", reserved + 2)
+        rig.execution.give_up()
+        await asyncio.wait([taking], timeout=10)
+        assert (taking.cancelled(), rig.network.reserved) == (True, 0)
+        rig.faults.open("network.answer")
+        await rig.network.wait_idle()
+        await rig.execution.results.written()
+    assert rig.states() == dict.fromkeys(("order-1", "order-2"), "approved")
+
+
+async def test_who_was_told_to_stop_waits_for_no_place(rig: Rig) -> None:
+    async with rig.store.transaction() as uow:
+        await uow.consents.lock([("partner-1", "consent-1")])  # type: ignore[list-item]
+        taking = asyncio.create_task(rig.execution.take(orders(1)))
+        await rig.until_locked_out()
+        rig.execution.give_up()
+    # It was about to be decided.
+    assert await taking == []
+    with pytest.raises(asyncio.CancelledError):
+        await rig.execution.take(orders(2))
+
+
 # --- paused ---
 
 

@@ -64,7 +64,7 @@ def _offsets_first() -> AbstractContextManager[None]:
 
 
 def _execution_offsets_first() -> AbstractContextManager[None]:
-    work = "done = await _to_the_end(asyncio.create_task(self._work(records)))"
+    work = "done = await _to_the_end(asyncio.create_task(self._work(records)), told=self.service.give_up)"
     return edited(execution_stage.ExecutionStage, "take", (work, f"await self.consumer.commit(records); {work}"))
 
 
