@@ -291,9 +291,6 @@ class ExecutionService:
         refunds = [one for one in batch if isinstance(one, ReceivedRefund)]
         keys = sorted({one.key for one in batch})
         consents = await uow.consents.lock(sorted({one.consent_key for one in batch}))
-        # Likewise: for as long as a network is away its orders wait for places, and meanwhile operators pause it.
-        if await uow.directory.is_paused(self._network_id):
-            raise NetworkPausedError
         # What waits can be decided by another worker or cancelled at this moment, and an original be refunded by one:
         # under its lock it is certain.
         waiting = sorted({*(o.key for o in orders if o.is_due), *(r.original_key for r in refunds)})
@@ -321,6 +318,9 @@ class ExecutionService:
             trust = await use_proofs(uow, vouched, paying, self._trust)
             used = usage_keys(paying, now, trust.authenticated_at)
             usage = await uow.consents.usage(used) if orders else {}
+        # Asked last, behind all that a batch waits for: places of a network that is away, locks, connections.
+        if await uow.directory.is_paused(self._network_id):
+            raise NetworkPausedError
         opened = cards.result()
         report_unopened(self._observer, "execution", opened)
         payments, found = known.result()

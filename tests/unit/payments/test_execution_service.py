@@ -194,6 +194,23 @@ async def test_a_pause_that_comes_while_a_batch_waits_is_seen_as_it_is_decided(r
     assert (rig.states(), rig.told(), rig.host.received, rig.network.reserved) == ({}, [], [], 0)
 
 
+async def test_a_pause_that_comes_while_a_batch_waits_for_a_payment_is_seen_as_well(rig: Rig) -> None:
+    """A refund's original is locked after the consents, by whoever settles it: that can take as long."""
+    await rig.execute(orders(1))
+    before = len(rig.host.received)
+    async with rig.store.transaction() as uow:
+        await uow.payments.lock([rig.payment().key])
+        taking = asyncio.create_task(rig.execution.take([dispatched_refund(refund(1), 2), *orders(3)]))
+        await rig.until_locked_out()
+        rig.database.network_pauses.rows[NETWORK] = True
+    waiting = await taking
+    assert [r.offset for r in waiting] == [2, 3]
+    assert (rig.states(), len(rig.host.received), rig.network.reserved) == ({"order-1": "approved"}, before, 0)
+    del rig.database.network_pauses.rows[NETWORK]
+    await rig.execute(waiting)
+    assert rig.states() == dict.fromkeys(("order-1", "refund-1", "order-3"), "approved")
+
+
 # --- refused at the instant of truth ---
 
 
