@@ -188,7 +188,8 @@ class ExecutionStage:
         waiting: list[Record] = []
 
         async def take(some: Sequence[Record]) -> None:
-            waiting.extend(await self.service.take(some))
+            # One by one, after a failure: it may be resumed meanwhile, and a refund must not overtake its payment.
+            waiting.extend(some if waiting else await self.service.take(some))
 
         await self.isolated.run(take, records)
         if not waiting:

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 from gateway.app.execution import ExecutionStage
+from gateway.messaging.isolation import IsolatedBatch
 from schemas.primitives import NetworkId
 from tests.support.rig import Rig
 
@@ -168,4 +169,24 @@ async def test_what_was_not_decided_is_taken_again_and_nothing_behind_it_is_comm
 
 
 def in_place(partition: int, offset: int) -> Any:
-    return SimpleNamespace(partition=partition, offset=offset)
+    return SimpleNamespace(partition=partition, offset=offset, reference=f"t/{partition}/{offset}", unread=None)
+
+
+async def test_behind_one_that_waits_nothing_is_decided_where_a_batch_is_worked_on_one_by_one() -> None:
+    """Resumed in that moment, a refund behind it was refused for want of its payment."""
+    rig, consumer = Rig(), Consumer(records=[in_place(0, offset) for offset in (7, 8, 9)])
+    recovery = rig.new_recovery("w1")
+    await recovery.report(is_open=True)
+    taken: list[list[int]] = []
+
+    async def take(records: Sequence[Any]) -> Sequence[Any]:
+        taken.append([r.offset for r in records])
+        if len(records) > 1:
+            raise RuntimeError("a bug in the handling of one of them")
+        return records if records[0].offset == 8 else []
+
+    stage = stage_over(rig, consumer, recovery, take=take)
+    stage = replace(stage, isolated=IsolatedBatch("execution", dead_letters=rig.dead_letters, observer=rig.observer))
+    assert [r.offset for r in await stage._work(consumer.records)] == [7]
+    assert [r.offset for r in consumer.rewound] == [8, 9]
+    assert taken == [[7, 8, 9], [7], [8]]
