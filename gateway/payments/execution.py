@@ -161,7 +161,7 @@ class ExecutionService:
     def give_up(self) -> None:
         """Told to stop: whoever waits for a place, or would, is cancelled. What is decided comes to its end.
 
-        A network that is away gives none, and the process would stay until it is cut short.
+        A network that is away gives none, nor a database that is: the process would stay until it is cut short.
         """
         self._gives_up = True
         if self._waits_for_place is not None:
@@ -203,7 +203,7 @@ class ExecutionService:
     async def _intend(self, batch: Sequence[OrderOrRefund]) -> Decided:
         """Commit the intents of a batch for which places are taken, and hand them to the network."""
         try:
-            decided, intents, before_commit = await until_done(lambda: self._commit_intents(batch))
+            decided, intents, before_commit = await until_done(lambda: self._attempt(batch))
         except BaseException:
             self._network.release(len(batch))
             raise
@@ -216,6 +216,12 @@ class ExecutionService:
             if watched:
                 self._watch.intended([i.consent_key for i in watched], watched[0].payment.decided_at)
         return decided
+
+    async def _attempt(self, batch: Sequence[OrderOrRefund]) -> tuple[Decided, list[Intent], float]:
+        # One has failed then. Should it have committed, another would send nothing either: recovery settles it.
+        if self._gives_up:
+            raise asyncio.CancelledError
+        return await self._commit_intents(batch)
 
     async def _reserve(self, wanted: int) -> int:
         """Take places first, for an intent that has committed must never wait for room: all, or what a trial allows."""

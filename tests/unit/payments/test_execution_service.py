@@ -149,6 +149,18 @@ async def test_who_was_told_to_stop_waits_for_no_place(rig: Rig) -> None:
         await rig.execution.take(orders(2))
 
 
+async def test_who_was_told_to_stop_does_not_wait_for_the_database_anew(rig: Rig) -> None:
+    """A lock that is not given, or a database that is away, kept the process until it was cut short."""
+    rig.faults.hold("store.commit")
+    rig.faults.plan("store.commit", AWAY)
+    taking = asyncio.create_task(rig.execution.take(orders(1)))
+    await rig.faults.reached("store.commit")
+    rig.execution.give_up()
+    rig.faults.open("store.commit")
+    await asyncio.wait([taking], timeout=10)
+    assert (taking.cancelled(), rig.states(), rig.network.reserved) == (True, {}, 0)
+
+
 # --- paused ---
 
 
