@@ -123,9 +123,10 @@ class PostgresDisclosureLog:
                 customer_id = None if key is None else self._kept.get(key)
                 row = SourceRow(*place, event_type, event_id, occurred_at, None, told, customer_id)
                 use = None if customer_id is None else use_of(row)
-            elif (use := plain_use(event_type, topic, subject, occurred_at, body, self._kept)) is None:
+            else:
                 facts = facts_of(event_type, topic, subject, body)
                 row = SourceRow(*place, event_type, event_id, occurred_at, facts)
+                use = plain_use(facts, occurred_at, self._kept)
             if use is None:
                 sources[len(found)] = row
             found.append((*place, use))

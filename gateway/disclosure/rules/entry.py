@@ -36,7 +36,6 @@ FIELDS: Final = (
 
 ENTRY_PREFIX: Final = b"\x00mypay.disclosure.entry.v1"
 _PLACE: Final = struct.Struct(">QQQ")
-_LINK: Final = struct.Struct(f">{len(ENTRY_PREFIX)}s{HASH_BYTES}sQQQ{HASH_BYTES}s")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # As PostgreSQL writes JSON: text stays as it is.
@@ -155,7 +154,6 @@ def chain(uses: Sequence[tuple[int, int, Use]], salts: bytes, *, after_seq: int,
             at = use.occurred_at
             micros = _micros(at)
         content_hash = hash_content(salt, _content(use, micros))
-        # As hash_entry does, of hashes that have their length.
-        previous = sha256(_LINK.pack(ENTRY_PREFIX, previous, seq, tx, id_, content_hash)).digest()
+        previous = hash_entry(previous, seq, tx, id_, content_hash)
         entries.append(Entry(seq, tx, id_, content_hash, previous, salt, use))
     return entries

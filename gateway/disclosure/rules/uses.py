@@ -214,12 +214,14 @@ class _Sent(Struct, frozen=True, gc=False):
 
 
 _SENT: Final = EventType.PAYMENT_SENT.value
-_PURCHASE: Final = (Kind.PAYMENT, "purchase")
-_REFUND: Final = (Kind.REFUND, "refund")
 _read_sent: Final = msgspec.json.Decoder(_Sent).decode
 
 
-def _sent_by(event_type: str, topic: str, key: str, body: bytes) -> _Sent | None:
+def facts_of(event_type: str, topic: str, key: str, body: bytes) -> PaymentFacts | None:
+    """What an event itself says of a payment that is sent; None where the payment's row has to be asked.
+
+    It was written from that row, in its transaction. Events of earlier releases lack the consent's version.
+    """
     if event_type != _SENT:
         return None
     try:
@@ -230,50 +232,21 @@ def _sent_by(event_type: str, topic: str, key: str, body: bytes) -> _Sent | None
     texts = f"{sent.consent_id}{sent.merchant_id}{sent.network_id}{amount.value}{amount.currency}"
     if payment_of(topic, key) != (sent.partner_id, sent.payment_id) or not is_storable(texts):
         return None
-    return sent
-
-
-def plain_use(
-    event_type: str, topic: str, key: str, at: datetime, body: bytes, customers: Mapping[tuple[str, str], str]
-) -> Use | None:
-    """What an event that a payment is sent tells, if the consent's customer is among those that are known.
-
-    Most uses are such. It is what :func:`use_of` makes of :func:`facts_of`, which decide what is told otherwise: the
-    quick way decides nothing.
-    """
-    sent = _sent_by(event_type, topic, key, body)
-    if sent is None or (customer_id := customers.get((sent.partner_id, sent.consent_id))) is None:
-        return None
-    kind, operation = _PURCHASE if sent.original_payment_id is None else _REFUND
-    return Use(
-        kind=kind,
-        customer_id=customer_id,
-        partner_id=sent.partner_id,
-        consent_id=sent.consent_id,
-        consent_version=sent.consent_version,
-        recipient=sent.merchant_id,
-        purpose="payment",
-        legal_basis="consent",
-        what=f"{operation} of {sent.amount.value} {sent.amount.currency} by {sent.network_id}",
-        reference=sent.payment_id,
-        occurred_at=at,
-    )
-
-
-def facts_of(event_type: str, topic: str, key: str, body: bytes) -> PaymentFacts | None:
-    """What an event itself says of a payment that is sent; None where the payment's row has to be asked.
-
-    It was written from that row, in its transaction. Events of earlier releases lack the consent's version.
-    """
-    sent = _sent_by(event_type, topic, key, body)
-    if sent is None:
-        return None
-    amount = sent.amount
     operation = "purchase" if sent.original_payment_id is None else "refund"
     return PaymentFacts(
         *(sent.partner_id, sent.payment_id, sent.consent_id, sent.consent_version, sent.merchant_id, operation),
         *(amount.value, amount.currency, sent.network_id, True),
     )
+
+
+def plain_use(payment: PaymentFacts | None, at: datetime, customers: Mapping[tuple[str, str], str]) -> Use | None:
+    """What an event tells that says itself of which payment it is, if the consent's customer is among those known.
+
+    Most uses are such. It is what :func:`use_of` tells: the quick way decides nothing.
+    """
+    if payment is None or (customer_id := customers.get((payment.partner_id, payment.consent_id))) is None:
+        return None
+    return _paid(payment, customer_id, at)
 
 
 def consent_of(told: Mapping[str, Any] | None) -> tuple[str, str] | None:
@@ -299,10 +272,14 @@ def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
         return None
     if payment is None or row.customer_id is None:
         return _unreadable(row)
-    kind = Kind.WITHDRAWN if if_sent_once else Kind.REFUND if payment.operation == "refund" else Kind.PAYMENT
+    return _paid(payment, row.customer_id, row.occurred_at, Kind.WITHDRAWN if if_sent_once else None)
+
+
+def _paid(payment: PaymentFacts, customer_id: str, at: datetime, kind: Kind | None = None) -> Use:
+    """The use that a payment is; ``kind``: where its operation does not tell it."""
     return Use(
-        kind=kind,
-        customer_id=row.customer_id,
+        kind=kind or (Kind.REFUND if payment.operation == "refund" else Kind.PAYMENT),
+        customer_id=customer_id,
         partner_id=payment.partner_id,
         consent_id=payment.consent_id,
         consent_version=payment.consent_version,
@@ -311,7 +288,7 @@ def _of_payment(row: SourceRow, *, if_sent_once: bool) -> Use | None:
         legal_basis="consent",
         what=f"{payment.operation} of {payment.amount} {payment.currency} by {payment.network_id}",
         reference=payment.payment_id,
-        occurred_at=row.occurred_at,
+        occurred_at=at,
     )
 
 

@@ -147,7 +147,7 @@ def test_a_plain_use_is_what_is_told_of_it_the_long_way(
     customer_id = None if facts is None else customers.get((facts.partner_id, facts.consent_id))
     row = SourceRow(1, 1, event_type, "e", NOW, payment=facts, customer_id=customer_id)
     wanted = None if customer_id is None else use_of(row)
-    assert plain_use(*event, NOW, body, customers) == wanted
+    assert plain_use(facts, NOW, customers) == wanted
 
 
 def test_an_event_that_is_nested_too_deep_says_nothing() -> None:

@@ -27,7 +27,7 @@ def _forks() -> AbstractContextManager[None]:
 
 
 def _first_version() -> AbstractContextManager[None]:
-    return edited(uses, "_of_payment", ("consent_version=payment.consent_version", "consent_version=1"))
+    return edited(uses, "_paid", ("consent_version=payment.consent_version", "consent_version=1"))
 
 
 def _root_short() -> AbstractContextManager[None]:
