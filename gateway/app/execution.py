@@ -25,7 +25,7 @@ from gateway.directory.store import TokenVault
 from gateway.directory.vault import PostgresTokenVault
 from gateway.messaging.consuming import Consumer
 from gateway.messaging.isolation import IsolatedBatch
-from gateway.messaging.records import DeadLetters, Record
+from gateway.messaging.records import DeadLetters, Record, first_offsets
 from gateway.network.card_network import CardNetwork
 from gateway.network.exchange import UnmatchedAnswer
 from gateway.network.iso8583.config import NetworkConfig, load_networks
@@ -247,10 +247,8 @@ async def _nothing() -> None:
 
 def _ahead_of(records: Sequence[Record], waiting: Sequence[Record]) -> Sequence[Record]:
     """Those that stand in their partition before every one that waits."""
-    first: dict[int, int] = {}
-    for record in waiting:
-        first[record.partition] = min(first.get(record.partition, record.offset), record.offset)
-    return [r for r in records if r.partition not in first or r.offset < first[r.partition]]
+    first = first_offsets(waiting)
+    return [r for r in records if r.offset < first.get((r.topic, r.partition), r.offset + 1)]
 
 
 async def _to_the_end(task: "asyncio.Task[T]", *, told: Callable[[], None] | None = None) -> T:

@@ -25,7 +25,7 @@ from gateway.messaging.fetch_waits import FETCH_WAIT_MS, SELDOM_S, PatientFetche
 from gateway.messaging.fetching import guard_fetches, record_of
 from gateway.messaging.membership import membership_problem
 from gateway.messaging.polling import Polled, give_back, poll, seek_back
-from gateway.messaging.records import Record
+from gateway.messaging.records import Record, first_offsets
 from gateway.messaging.settings import KafkaSettings
 
 REBALANCE_TIMEOUT_MS: Final = 30_000
@@ -182,12 +182,9 @@ class BatchConsumer:
 
     async def rewind(self, records: Sequence[Record]) -> None:
         """Take from the first of ``records`` on again, in each partition that is still held."""
-        first: dict[TopicPartition, int] = {}
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            first[partition] = min(first.get(partition, record.offset), record.offset)
         async with self._settled:
-            for partition, offset in first.items():
+            for place, offset in first_offsets(records).items():
+                partition = TopicPartition(*place)
                 if partition in self._taken:
                     self._taken[partition] = offset
                     seek_back(self._consumer, {partition: offset})

@@ -1,6 +1,6 @@
 """Kafka: records as consumed and published, and where those go that nobody can read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple, Protocol
 
@@ -58,6 +58,15 @@ class Record(Discreet, frozen=True, gc=False):
     def reference(self) -> str:
         """``topic/partition/offset``: names the record for ever, without showing any of it."""
         return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def first_offsets(records: Iterable[Record]) -> dict[tuple[str, int], int]:
+    """Topic and partition → where the first of these records stands."""
+    first: dict[tuple[str, int], int] = {}
+    for record in records:
+        place = (record.topic, record.partition)
+        first[place] = min(first.get(place, record.offset), record.offset)
+    return first
 
 
 class Outgoing(Discreet, frozen=True, gc=False):

@@ -1,8 +1,9 @@
 """Shares, holders and approvals in PostgreSQL."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -43,6 +44,13 @@ SHARE_COLUMNS: Final = (
     *("partner_id", "payment_id", "affiliate_id", "consent_id", "consent_version", "round", "share_id", "key_id"),
     *("uses", "fields", "use_until", "shared_at"),
 )
+
+
+_of_holder: Final = itemgetter(
+    *("partner_id", "consent_id", "customer_id", "affiliate_id", "round", "reference", "key_ids", "since", "uses"),
+    *("fields", "notice_id", "cause", "noticed_at", "erase_by", "confirmed_at"),
+)
+"""What is read of a holder, in the order in which the statement ``holders`` tells it."""
 
 
 class PostgresSharingStore:
@@ -164,6 +172,7 @@ class PostgresSharingStore:
         ]
 
     async def holders(self, keys: Sequence[ConsentKey]) -> Sequence[Holder]:
+        # In the order of the columns: by name each would be looked up, and these are many.
         return [_holder(r) for r in await self._connection.fetch(_SQL.holders, *_columns(keys))]
 
     async def ended(self, keys: Sequence[ConsentKey]) -> Mapping[ConsentKey, datetime]:
@@ -230,7 +239,7 @@ class PostgresSharingStore:
 
     async def lock_notices(self, notices: Sequence[UUID]) -> Mapping[UUID, Holder]:
         rows = await self._connection.fetch(_SQL.lock_notices, notices)
-        return {r["notice_id"]: _holder(r) for r in rows}
+        return {r["notice_id"]: _holder(_of_holder(r)) for r in rows}
 
     async def confirm(self, notices: Sequence[tuple[UUID, str, int]], *, now: datetime) -> None:
         ids, places, erased = ([n[i] for n in notices] for i in range(3))
@@ -242,7 +251,7 @@ class PostgresSharingStore:
     async def take_reminders(self, limit: int) -> Sequence[tuple[Holder, int]]:
         # One that was confirmed meanwhile is reminded of nothing.
         rows = await self._connection.fetch(_SQL.take_reminders, limit)
-        return [(_holder(r), r["reminders"]) for r in rows if r["confirmed_at"] is None]
+        return [(_holder(_of_holder(r)), r["reminders"]) for r in rows if r["confirmed_at"] is None]
 
     async def overdue(self, now: datetime) -> tuple[int, datetime | None]:
         row = await self._connection.fetchrow(_SQL.overdue, now)
@@ -282,10 +291,9 @@ def _columns(keys: Sequence[ConsentKey]) -> tuple[list[str], list[str]]:
     return [k[0] for k in keys], [k[1] for k in keys]
 
 
-def _holder(row: Sequence[Any]) -> Holder:
-    # In the order of the columns: by name each would be looked up.
-    (partner_id, consent_id, customer_id, affiliate_id, number, reference, key_ids, since, uses, fields) = row[:10]
-    notice_id, cause, noticed_at, erase_by, confirmed_at = row[10:15]
+def _holder(values: Iterable[Any]) -> Holder:
+    partner_id, consent_id, customer_id, affiliate_id, number, reference, key_ids, since, uses, fields, *notice = values
+    notice_id, cause, noticed_at, erase_by, confirmed_at = notice
     return Holder(
         key=(partner_id, consent_id),
         customer_id=customer_id,

@@ -173,9 +173,7 @@ ORDER BY r.partner_id, r.consent_id
 LIMIT $2
 
 -- name: lock_notices
-SELECT r.partner_id, r.consent_id, r.customer_id, r.affiliate_id, r.round, r.reference, r.key_ids, r.since, r.uses,
-       r.fields, r.notice_id, r.cause, r.noticed_at, r.erase_by, r.confirmed_at
-FROM share_holder r WHERE r.notice_id = ANY ($1::uuid[])
+SELECT r.* FROM share_holder r WHERE r.notice_id = ANY ($1::uuid[])
 ORDER BY r.notice_id
 FOR NO KEY UPDATE OF r
 
@@ -196,8 +194,7 @@ WITH due AS MATERIALIZED (
 )
 UPDATE share_holder r SET remind_at = NULL, reminders = r.reminders + (r.confirmed_at IS NULL)::integer
 FROM due WHERE r.notice_id = due.notice_id
-RETURNING r.partner_id, r.consent_id, r.customer_id, r.affiliate_id, r.round, r.reference, r.key_ids, r.since, r.uses,
-          r.fields, r.notice_id, r.cause, r.noticed_at, r.erase_by, r.confirmed_at, r.reminders
+RETURNING r.*
 
 -- name: overdue
 SELECT count(*) AS notices, min(erase_by) AS since FROM share_holder

@@ -169,7 +169,9 @@ async def test_what_was_not_decided_is_taken_again_and_nothing_behind_it_is_comm
 
 
 def in_place(partition: int, offset: int) -> Any:
-    return SimpleNamespace(partition=partition, offset=offset, reference=f"t/{partition}/{offset}", unread=None)
+    return SimpleNamespace(
+        topic="t", partition=partition, offset=offset, reference=f"t/{partition}/{offset}", unread=None
+    )
 
 
 async def test_behind_one_that_waits_nothing_is_decided_where_a_batch_is_worked_on_one_by_one() -> None:
